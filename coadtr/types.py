@@ -1,0 +1,62 @@
+"""Shape vocabulary and the protocols that the parts of coadtr meet in.
+
+Letters used in every docstring: B streams, T frames, D feature channels, E embedding, H heads,
+N window (frames attended), C classes. A *frame* is one feature vector, a *clip* at most N frames, a *step* one
+frame in and one answer out. Frame indices count from 0 at the start of each stream.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Detector", "StateT"]
+
+StateT = TypeVar("StateT")
+
+
+class Detector(Protocol[StateT]):
+    """What a model offers so that it can be replayed, timed, trained and exported.
+
+    A module holds parameters only. What a stream remembers is a value, the state, that goes in and comes out.
+    The state is a (nested) NamedTuple of tensors whose first dimension is the stream (row).
+    """
+
+    @property
+    def input_dim(self) -> int:
+        """Feature channels D of one frame, all feature streams joined."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """Classes C, with background and ignored class if the data have them."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """Frames N that one answer depends on (attention window; for other models their stated reach)."""
+        ...
+
+    def init_state(self, batch_size: int = 1) -> StateT:
+        """Return the state of ``batch_size`` streams that have seen no frame."""
+        ...
+
+    def step(self, frame: Tensor, state: StateT) -> tuple[Tensor, StateT]:
+        """Answer one frame of each stream: ``(B, D)`` in, logits ``(B, C)`` out.
+
+        May reuse the storage of ``state``: keep a copy with ``coadtr.layers.clone_state`` if it is needed again.
+        """
+        ...
+
+    def reset_rows(self, state: StateT, rows: Tensor) -> StateT:
+        """Return ``state`` with the streams where ``rows`` ``(B,) bool`` is true as if fresh, the others as they were."""
+        ...
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Answer whole streams at once: ``(B, T, D)`` in, logits ``(B, T, C)`` out, equal to T steps from a fresh state."""
+        ...
+
+
+AnyDetector = Detector[Any]
