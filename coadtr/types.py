@@ -51,11 +51,11 @@ class Detector(Protocol[StateT]):
         ...
 
     def reset_rows(self, state: StateT, rows: Tensor) -> StateT:
-        """Return ``state`` with the streams where ``rows`` ``(B,) bool`` is true as if fresh, the others as they were."""
+        """Make the streams where ``rows`` ``(B,) bool`` is true fresh again, and leave the others as they are."""
         ...
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Answer whole streams at once: ``(B, T, D)`` in, logits ``(B, T, C)`` out, equal to T steps from a fresh state."""
+        """Answer whole streams, ``(B, T, D)`` in, logits ``(B, T, C)`` out: what T steps from a fresh state answer."""
         ...
 
 

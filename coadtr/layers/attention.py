@@ -1,0 +1,246 @@
+"""Continual attention: attention over the last N frames of a stream, at the cost of one new frame a step.
+
+Both layers keep, per stream, what the last N frames left behind, and take in one frame a step. Single-output attention
+answers for the newest frame only; retroactive attention brings the outputs of the whole window up to date.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from coadtr.errors import ShapeError
+from coadtr.layers.projection import (
+    AttentionProjections,
+    attention_weights,
+    require_frame,
+    require_sequence,
+)
+from coadtr.layers.ring import RingState, init_ring, slot_positions, write_ring, write_slot
+from coadtr.layers.state import reset_rows
+
+__all__ = ["RetroactiveAttention", "RetroactiveState", "SingleOutputAttention", "band_mask"]
+
+
+def band_mask(start: int, queries: int, window: int, *, device: torch.device | None = None) -> Tensor:
+    """Say which keys a block of queries attends under the band mask 0 <= t - s < N.
+
+    Args:
+        start: Frame index of the first query.
+        queries: Queries in the block; query i is frame ``start + i``.
+        window: Frames N attended.
+        device: Where the mask is made.
+
+    Returns:
+        ``(queries, N - 1 + queries) bool`` over the keys of frames ``start - N + 1`` to ``start + queries - 1``;
+        frames before the stream began are false.
+
+    Example:
+        >>> band_mask(0, 2, 2).int().tolist()
+        [[0, 1, 0], [0, 1, 1]]
+    """
+    query = torch.arange(queries, device=device).unsqueeze(1)
+    key = torch.arange(window - 1 + queries, device=device).unsqueeze(0)
+    return (key >= query) & (key < query + window) & (key + start >= window - 1)
+
+
+class SingleOutputAttention(AttentionProjections):
+    """Multi-head attention of the newest frame over the last N frames.
+
+    ::
+
+        step      x[t] -> q, k, v ;  k, v into the ring ;  softmax(q . keys) . values -> y[t]
+        forward   all t at once under the band mask 0 <= t - s < N
+
+    ``step`` is sequence-exact: T steps from a fresh state equal ``forward`` on the T frames. While fewer than N
+    frames were seen, those seen are attended. Cost of a step: 4 E^2 + 2 N E multiply-accumulates.
+
+    Source: Hedegaard et al., ICLR 2023, eq. 7-8 and Fig. 2.
+
+    Example:
+        >>> import torch
+        >>> layer = SingleOutputAttention(8, 2, window=4)
+        >>> frames = torch.randn(1, 10, 8)
+        >>> state = layer.init_state(1)
+        >>> answers = []
+        >>> with torch.no_grad():
+        ...     for t in range(10):
+        ...         y, state = layer.step(frames[:, t], state)
+        ...         answers.append(y)
+        ...     torch.allclose(torch.stack(answers, 1), layer(frames), atol=1e-6)
+        True
+    """
+
+    def init_state(self, batch_size: int = 1) -> RingState:
+        """Return the state of ``batch_size`` streams that have seen no frame."""
+        weight = self.in_proj.weight
+        return init_ring(
+            batch_size, self.num_heads, self.window, self.head_dim, dtype=weight.dtype, device=weight.device
+        )
+
+    def reset_rows(self, state: RingState, rows: Tensor) -> RingState:
+        """Make the streams where ``rows`` ``(B,) bool`` is true fresh again."""
+        return reset_rows(state, rows, self.init_state(1))
+
+    def step(self, frame: Tensor, state: RingState) -> tuple[Tensor, RingState]:
+        """Take in one frame of each stream and answer for it.
+
+        Args:
+            frame: ``(B, E)``.
+            state: State of B streams; its storage is reused.
+
+        Returns:
+            ``(B, E)`` and the state after the frame.
+
+        Raises:
+            ShapeError: If ``frame`` is not ``(B, E)``.
+        """
+        require_frame(frame, self.embed_dim, "SingleOutputAttention.step")
+        q, k, v = self.project(frame)
+        state = write_ring(state, k, v)
+        seen = slot_positions(state.frames, self.window) >= 0
+        weights = attention_weights(q.unsqueeze(2) @ state.keys.transpose(2, 3), seen[:, None, None])
+        return self.merge(weights @ state.values).squeeze(1), state
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Answer for all frames of whole streams.
+
+        Blocks of N queries attend 2 N - 1 keys each, so cost and memory grow with T N, not with T^2.
+
+        Args:
+            frames: ``(B, T, E)``.
+
+        Returns:
+            ``(B, T, E)``, equal to T steps from a fresh state.
+
+        Raises:
+            ShapeError: If ``frames`` is not ``(B, T, E)``.
+        """
+        require_sequence(frames, self.embed_dim, "SingleOutputAttention.forward")
+        length, block = frames.shape[1], min(self.window, frames.shape[1])
+        q, k, v = self.project(frames)
+        past, blocks = self.window - 1, -(-length // block)
+        q = F.pad(q, (0, 0, 0, blocks * block - length)).unflatten(2, (blocks, block))
+        k, v = (
+            F.pad(part, (0, 0, past, blocks * block - length)).unfold(2, past + block, block).transpose(3, 4)
+            for part in (k, v)
+        )
+        mask = torch.stack(
+            [band_mask(i * block, block, self.window, device=frames.device) for i in range(min(blocks, 2))]
+        )
+        mask = mask[[0] + [mask.shape[0] - 1] * (blocks - 1)]
+        weights = self.drop(attention_weights(q @ k.transpose(3, 4), mask))
+        return self.merge((weights @ v).flatten(2, 3)[:, :, :length])
+
+
+class RetroactiveState(NamedTuple):
+    """What retroactive attention remembers of the last N frames, in slot order.
+
+    Attributes:
+        queries: ``(B, H, N, E/H)``, scaled.
+        keys: ``(B, H, N, E/H)``.
+        values: ``(B, H, N, E/H)``.
+        logits: ``(B, H, N, N)``, query slot by key slot.
+        frames: ``(B,) int64``, frames seen by each stream.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+    logits: Tensor
+    frames: Tensor
+
+
+class RetroactiveAttention(AttentionProjections):
+    """Multi-head attention that brings the outputs of all N frames of the window up to date at each step.
+
+    ::
+
+        step      x[t] -> q, k, v into the rings ;  one new row and one new column of the N x N logits ;
+                  softmax(logits) . values -> y[t-N+1 .. t]
+        forward   full attention over a clip of at most N frames
+
+    ``step`` is window-exact: its outputs equal ``forward`` on the last N frames (on those seen, while they are fewer).
+    The published algorithm keeps running sums of exponentials and takes old terms off; a large logit then leaves an
+    error behind when its frame leaves the window. Here the logits themselves are cached, which costs N^2 E
+    multiply-accumulates for the weighted sums but is exact: each softmax is taken afresh, with its own maximum.
+
+    Source: Hedegaard et al., ICLR 2023, section 3.2 and Fig. 1.
+
+    Example:
+        >>> import torch
+        >>> layer = RetroactiveAttention(8, 2, window=4)
+        >>> frames = torch.randn(1, 6, 8)
+        >>> state = layer.init_state(1)
+        >>> with torch.no_grad():
+        ...     for t in range(6):
+        ...         window, state = layer.step(frames[:, t], state)
+        ...     order = layer.positions(state).argsort(1)[0]
+        ...     torch.allclose(window[:, order], layer(frames[:, 2:]), atol=1e-6)
+        True
+    """
+
+    def init_state(self, batch_size: int = 1) -> RetroactiveState:
+        """Return the state of ``batch_size`` streams that have seen no frame."""
+        weight = self.in_proj.weight
+        ring = init_ring(
+            batch_size, self.num_heads, self.window, self.head_dim, dtype=weight.dtype, device=weight.device
+        )
+        logits = ring.keys.new_zeros(batch_size, self.num_heads, self.window, self.window)
+        return RetroactiveState(torch.zeros_like(ring.keys), ring.keys, ring.values, logits, ring.frames)
+
+    def reset_rows(self, state: RetroactiveState, rows: Tensor) -> RetroactiveState:
+        """Make the streams where ``rows`` ``(B,) bool`` is true fresh again."""
+        return reset_rows(state, rows, self.init_state(1))
+
+    def positions(self, state: RetroactiveState) -> Tensor:
+        """Tell which frame each row of the last outputs belongs to: ``(B, N) int64``, -1 where there is none yet."""
+        return slot_positions(state.frames, self.window)
+
+    def step(self, frame: Tensor, state: RetroactiveState) -> tuple[Tensor, RetroactiveState]:
+        """Take in one frame of each stream and bring the outputs of the window up to date.
+
+        Args:
+            frame: ``(B, E)``.
+            state: State of B streams; its storage is reused.
+
+        Returns:
+            ``(B, N, E)`` outputs in slot order, and the state after the frame. :meth:`positions` tells which frame each
+            row belongs to; rows of slots that were never written have no meaning.
+
+        Raises:
+            ShapeError: If ``frame`` is not ``(B, E)``.
+        """
+        require_frame(frame, self.embed_dim, "RetroactiveAttention.step")
+        q, k, v = self.project(frame)
+        slot = state.frames % self.window
+        write_slot(state.queries, q, slot)
+        write_slot(state.keys, k, slot)
+        write_slot(state.values, v, slot)
+        state = state._replace(frames=state.frames + 1)
+        write_slot(state.logits, (q.unsqueeze(2) @ state.keys.transpose(2, 3)).squeeze(2), slot)
+        write_slot(state.logits.transpose(2, 3), (state.queries @ k.unsqueeze(3)).squeeze(3), slot)
+        seen = self.positions(state) >= 0
+        weights = attention_weights(state.logits, seen[:, None, None])
+        return self.merge(weights @ state.values), state
+
+    def forward(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend over clips: every frame to every frame.
+
+        Args:
+            clip: ``(B, n, E)`` with n at most N.
+            mask: ``(B, n) bool``, false where a frame does not exist; None if all do.
+
+        Returns:
+            ``(B, n, E)``.
+
+        Raises:
+            ShapeError: If ``clip`` is not ``(B, n <= N, E)``.
+        """
+        require_sequence(clip, self.embed_dim, "RetroactiveAttention.forward")
+        if clip.shape[1] > self.window:
+            raise ShapeError(f"a clip holds at most the window's {self.window} frames, got {clip.shape[1]}")
+        return self.attend_clip(clip, mask)

@@ -1,0 +1,152 @@
+"""The parameters and the arithmetic that all attention layers share."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from coadtr.errors import ConfigError, ShapeError
+
+__all__ = ["AttentionProjections", "attention_weights", "require_frame", "require_sequence"]
+
+
+def require_frame(x: Tensor, width: int, what: str) -> None:
+    """Check that ``x`` is one frame per stream, ``(B, width)``.
+
+    Raises:
+        ShapeError: If it is not.
+    """
+    if x.dim() != 2 or x.shape[1] != width:
+        raise ShapeError(f"{what} takes one frame per stream, (B, {width}); got {tuple(x.shape)}")
+
+
+def require_sequence(x: Tensor, width: int, what: str) -> None:
+    """Check that ``x`` is a sequence per stream, ``(B, T, width)`` with T >= 1.
+
+    Raises:
+        ShapeError: If it is not.
+    """
+    if x.dim() != 3 or x.shape[2] != width or x.shape[1] < 1:
+        raise ShapeError(f"{what} takes a sequence per stream, (B, T >= 1, {width}); got {tuple(x.shape)}")
+
+
+def attention_weights(logits: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax over the last dimension, with the maximum taken off first, leaving masked keys out.
+
+    Half-precision logits are exponentiated and summed in float32.
+
+    Args:
+        logits: ``(..., keys)``.
+        mask: Broadcastable to ``logits``, true where the key may be attended; each query needs one such key.
+
+    Returns:
+        ``(..., keys)``, rows summing to one.
+    """
+    if mask is not None:
+        logits = logits.masked_fill(~mask, -math.inf)
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        return torch.softmax(logits, -1, dtype=torch.float32).to(logits.dtype)
+    return torch.softmax(logits, -1)
+
+
+class AttentionProjections(nn.Module):
+    """Query, key, value and output projections of multi-head attention, with full attention over a clip.
+
+    Args:
+        embed_dim: Embedding width E.
+        num_heads: Heads H; E is a multiple of H.
+        window: Frames N that a query attends, the newest included.
+        in_bias: Give the query, key and value projections a bias.
+        out_bias: Give the output projection a bias.
+        dropout: Dropout of the attention weights, in training only.
+
+    Raises:
+        ConfigError: If the sizes do not fit each other.
+
+    Source: Vaswani et al., *Attention Is All You Need*, 2017, section 3.2.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        window: int,
+        *,
+        in_bias: bool = False,
+        out_bias: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
+            raise ConfigError(f"embed_dim must be a multiple of num_heads, got {embed_dim} and {num_heads}")
+        if window < 1:
+            raise ConfigError(f"the window must hold at least one frame, got {window}")
+        self.embed_dim = embed_dim
+        self.num_heads = num_heads
+        self.head_dim = embed_dim // num_heads
+        self.window = window
+        self.in_bias = in_bias
+        self.dropout = dropout
+        self.in_proj = nn.Linear(embed_dim, 3 * embed_dim, bias=in_bias)
+        self.out_proj = nn.Linear(embed_dim, embed_dim, bias=out_bias)
+        nn.init.xavier_uniform_(self.in_proj.weight)
+        for bias in [self.in_proj.bias] * in_bias + [self.out_proj.bias] * out_bias:
+            nn.init.zeros_(bias)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Project tokens ``(B, ..., E)`` to scaled queries, keys and values, each ``(B, H, ..., E/H)``."""
+        q, k, v = self.in_proj(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(-3)
+        if x.dim() == 3:
+            q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+        return q * self.head_dim**-0.5, k, v
+
+    def drop(self, weights: Tensor) -> Tensor:
+        """Apply dropout to attention weights while training."""
+        return F.dropout(weights, self.dropout, self.training) if self.dropout else weights
+
+    def merge(self, heads: Tensor) -> Tensor:
+        """Join heads ``(B, H, T, E/H)`` and project them to outputs ``(B, T, E)``."""
+        joined: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))
+        return joined
+
+    def attend_clip(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Let every token of a clip attend every token of it.
+
+        Args:
+            clip: ``(B, n, E)``.
+            mask: ``(B, n) bool``, false where a token does not exist; None if all do.
+
+        Returns:
+            ``(B, n, E)``; rows of tokens that do not exist have no meaning.
+        """
+        q, k, v = self.project(clip)
+        weights = attention_weights(q @ k.transpose(2, 3), None if mask is None else mask[:, None, None])
+        return self.merge(self.drop(weights) @ v)
+
+    def attend_from(self, query: Tensor, clip: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Let one token attend the tokens of a clip (paper, eq. 7).
+
+        Args:
+            query: ``(B, E)`` the token that asks; it is one of the clip's.
+            clip: ``(B, n, E)``.
+            mask: ``(B, n) bool``, false where a token does not exist; None if all do.
+
+        Returns:
+            ``(B, E)``.
+        """
+        split = self.embed_dim
+        q_weight, kv_weight = self.in_proj.weight.tensor_split([split])
+        q_bias, kv_bias = self.in_proj.bias.tensor_split([split]) if self.in_bias else (None, None)
+        q = F.linear(query, q_weight, q_bias)
+        k, v = F.linear(clip, kv_weight, kv_bias).chunk(2, dim=-1)
+        q = q.unflatten(-1, (self.num_heads, 1, self.head_dim)) * self.head_dim**-0.5
+        k, v = (part.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for part in (k, v))
+        weights = attention_weights(q @ k.transpose(2, 3), None if mask is None else mask[:, None, None])
+        return self.merge(self.drop(weights) @ v).squeeze(1)
+
+    def extra_repr(self) -> str:
+        """Show the sizes in the module's printed form."""
+        return f"window={self.window}, heads={self.num_heads}"

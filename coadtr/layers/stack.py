@@ -1,0 +1,229 @@
+"""Stacks of continual encoder blocks whose step equals the clip model on the last N frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from coadtr.errors import ConfigError
+from coadtr.layers.attention import RetroactiveAttention, SingleOutputAttention
+from coadtr.layers.encoder import (
+    Activation,
+    EncoderBlock,
+    RetroactiveBlock,
+    RetroactiveBlockState,
+    SingleOutputBlock,
+)
+from coadtr.layers.projection import AttentionProjections, require_sequence
+from coadtr.layers.ring import RingState
+from coadtr.layers.state import reset_rows
+
+__all__ = ["ContinualEncoder", "EncoderState", "answer_windows", "left_windows"]
+
+A = TypeVar("A", bound=AttentionProjections)
+BlockT = TypeVar("BlockT", bound=nn.Module)
+
+FullBlock = EncoderBlock[AttentionProjections]
+
+# Windows run at once by `answer_windows`: enough to fill the cores, few enough to bound the memory.
+WINDOWS_AT_ONCE = 64
+
+EncoderState = RingState | RetroactiveBlockState
+
+
+def left_windows(sequence: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """View a sequence as the window of N frames that ends at each of its frames.
+
+    Args:
+        sequence: ``(B, T, E)``.
+        window: Frames N.
+
+    Returns:
+        Windows ``(B, T, N, E)`` in time order, zero where the stream had not begun, and a mask ``(T, N) bool``,
+        false there.
+
+    Example:
+        >>> import torch
+        >>> windows, mask = left_windows(torch.arange(1.0, 4.0).view(1, 3, 1), 2)
+        >>> windows.squeeze(-1).tolist(), mask.int().tolist()
+        ([[[0.0, 1.0], [1.0, 2.0], [2.0, 3.0]]], [[0, 1], [1, 1], [1, 1]])
+    """
+    windows = F.pad(sequence, (0, 0, window - 1, 0)).unfold(1, window, 1).transpose(2, 3)
+    length = torch.arange(sequence.shape[1], device=sequence.device).unsqueeze(1)
+    slot = torch.arange(window, device=sequence.device).unsqueeze(0)
+    return windows, slot + length >= window - 1
+
+
+def answer_windows(answer_clip: Callable[[Tensor, Tensor], Tensor], sequence: Tensor, window: int) -> Tensor:
+    """Run a clip model on the window that ends at each frame of a sequence.
+
+    Args:
+        answer_clip: Maps clips ``(b, N, E)`` and their mask ``(b, N) bool`` to answers ``(b, C)``.
+        sequence: ``(B, T, E)``.
+        window: Frames N.
+
+    Returns:
+        ``(B, T, C)``.
+
+    Example:
+        >>> import torch
+        >>> mean = lambda clip, mask: clip.sum(1) / mask.sum(1, keepdim=True)
+        >>> answer_windows(mean, torch.tensor([[[2.0], [4.0], [6.0]]]), 2).flatten().tolist()
+        [2.0, 3.0, 5.0]
+    """
+    windows, mask = left_windows(sequence, window)
+    streams = sequence.shape[0]
+    at_once = max(1, WINDOWS_AT_ONCE // streams)
+    answers = []
+    for start in range(0, sequence.shape[1], at_once):
+        clips = windows[:, start : start + at_once]
+        masks = mask[start : start + at_once].expand(streams, -1, -1)
+        answered = answer_clip(clips.flatten(0, 1), masks.flatten(0, 1))
+        answers.append(answered.unflatten(0, (streams, -1)))
+    return torch.cat(answers, dim=1)
+
+
+class ContinualEncoder(nn.Module):
+    """Window-exact encoder of any depth that answers for the newest frame at each step.
+
+    ::
+
+        depth 1     single-output
+        depth 2     retroactive, single-output
+        depth L     retroactive, L - 2 blocks of full attention over the updated window, single-output
+
+    Args:
+        depth: Blocks L.
+        embed_dim: Embedding width E.
+        num_heads: Heads H.
+        window: Frames N attended.
+        ff_dim: Hidden width of the feed-forward networks.
+        activation: ``"gelu"`` or ``"relu"``.
+        norm_first: Pre-norm instead of post-norm.
+        in_bias: Bias of the query, key and value projections.
+        out_bias: Bias of the output projections.
+        dropout: Dropout of the branches, in training only.
+        attention_dropout: Dropout of the attention weights, in training only.
+
+    Raises:
+        ConfigError: If a size is out of range.
+
+    Source: Hedegaard et al., ICLR 2023, section 3.6. Depths above two continue the published scheme.
+
+    Example:
+        >>> import torch
+        >>> encoder = ContinualEncoder(2, 8, 2, window=4, ff_dim=8)
+        >>> frames = torch.randn(1, 6, 8)
+        >>> state = encoder.init_state(1)
+        >>> with torch.no_grad():
+        ...     for t in range(6):
+        ...         y, state = encoder.step(frames[:, t], state)
+        ...     torch.allclose(y, encoder.answer_clip(frames[:, 2:]), atol=1e-5)
+        True
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        embed_dim: int,
+        num_heads: int,
+        window: int,
+        *,
+        ff_dim: int,
+        activation: Activation = "gelu",
+        norm_first: bool = False,
+        in_bias: bool = False,
+        out_bias: bool = False,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if depth < 1:
+            raise ConfigError(f"an encoder has at least one block, got depth={depth}")
+        self.depth = depth
+        self.window = window
+
+        def attention(kind: type[A]) -> A:
+            return kind(embed_dim, num_heads, window, in_bias=in_bias, out_bias=out_bias, dropout=attention_dropout)
+
+        def wired(kind: Callable[..., BlockT], attention: AttentionProjections) -> BlockT:
+            return kind(attention, ff_dim=ff_dim, activation=activation, norm_first=norm_first, dropout=dropout)
+
+        self.first = wired(RetroactiveBlock, attention(RetroactiveAttention)) if depth > 1 else None
+        self.middle = nn.ModuleList(wired(EncoderBlock, attention(AttentionProjections)) for _ in range(depth - 2))
+        self.last = wired(SingleOutputBlock, attention(SingleOutputAttention))
+
+    def init_state(self, batch_size: int = 1) -> EncoderState:
+        """Return the state of ``batch_size`` streams that have seen no frame."""
+        return (self.first or self.last).init_state(batch_size)
+
+    def reset_rows(self, state: EncoderState, rows: Tensor) -> EncoderState:
+        """Make the streams where ``rows`` ``(B,) bool`` is true fresh again."""
+        return reset_rows(state, rows, self.init_state(1))
+
+    @staticmethod
+    def frames_seen(state: EncoderState) -> Tensor:
+        """Tell how many frames each stream has seen, ``(B,) int64``: the index of its next frame."""
+        return state.frames if isinstance(state, RingState) else state.attention.frames
+
+    def step(self, frame: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
+        """Take in one frame of each stream and answer for it.
+
+        Args:
+            frame: ``(B, E)``.
+            state: State of B streams; its storage is reused.
+
+        Returns:
+            ``(B, E)`` and the state after the frame.
+
+        Raises:
+            ShapeError: If ``frame`` is not ``(B, E)``.
+        """
+        if self.first is None:
+            return self.last.step(frame, cast("RingState", state))
+        window, new_state = self.first.step(frame, cast("RetroactiveBlockState", state))
+        seen = self.first.attention.positions(new_state.attention) >= 0
+        newest = (new_state.attention.frames - 1) % self.window
+        for block in self.middle:
+            window = cast("FullBlock", block).attend_clip(window, seen)
+        index = newest.view(-1, 1, 1).expand(-1, 1, window.shape[2])
+        return self.last.answer(window.gather(1, index).squeeze(1), window, seen), new_state
+
+    def answer_clip(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Answer for the last frame of each clip.
+
+        Args:
+            clip: ``(B, n, E)`` in time order, n at most N.
+            mask: ``(B, n) bool``, false where a frame does not exist (the last one does); None if all do.
+
+        Returns:
+            ``(B, E)``.
+        """
+        if self.first is not None:
+            clip = self.first(clip, mask)
+        for block in self.middle:
+            clip = cast("FullBlock", block).attend_clip(clip, mask)
+        return self.last.answer(clip[:, -1], clip, mask)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Answer for all frames of whole streams.
+
+        Args:
+            frames: ``(B, T, E)``.
+
+        Returns:
+            ``(B, T, E)``, equal to T steps from a fresh state. At depth one this is one pass under the band mask;
+            deeper stacks run the clip that ends at each frame.
+
+        Raises:
+            ShapeError: If ``frames`` is not ``(B, T, E)``.
+        """
+        require_sequence(frames, self.last.attention.embed_dim, "ContinualEncoder.forward")
+        if self.first is None:
+            answers: Tensor = self.last(frames)
+            return answers
+        return answer_windows(self.answer_clip, frames, self.window)

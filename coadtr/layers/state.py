@@ -1,0 +1,112 @@
+"""What every streaming state can do: be copied, be reset row by row, be weighed.
+
+A state is a (nested) NamedTuple of tensors whose first dimension is the stream. Modules never keep it:
+it goes into ``step`` and comes out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from coadtr.errors import ShapeError
+
+__all__ = ["clone_state", "reset_rows", "state_bytes", "state_tensors"]
+
+S = TypeVar("S")
+
+
+def _map(function: Callable[..., Tensor], *states: Any) -> Any:
+    first = states[0]
+    if isinstance(first, Tensor):
+        return function(*states)
+    if isinstance(first, tuple):
+        fields = [_map(function, *parts) for parts in zip(*states, strict=True)]
+        return type(first)(*fields) if hasattr(first, "_fields") else tuple(fields)
+    raise TypeError(f"a state holds tensors and tuples of them, not {type(first).__name__}")
+
+
+def state_tensors(state: Any) -> Iterator[Tensor]:
+    """Yield the tensors of a state, depth first.
+
+    Args:
+        state: A (nested) NamedTuple of tensors.
+
+    Example:
+        >>> import torch
+        >>> [t.shape[0] for t in state_tensors((torch.zeros(2), (torch.zeros(3),)))]
+        [2, 3]
+    """
+    if isinstance(state, Tensor):
+        yield state
+    else:
+        for part in state:
+            yield from state_tensors(part)
+
+
+def clone_state(state: S) -> S:
+    """Copy a state, so that a later ``step`` cannot write into it.
+
+    Args:
+        state: A (nested) NamedTuple of tensors.
+
+    Returns:
+        The same structure with storage of its own.
+
+    Example:
+        >>> import torch
+        >>> a = (torch.zeros(2),)
+        >>> b = clone_state(a)
+        >>> _ = a[0].add_(1)
+        >>> b[0].tolist()
+        [0.0, 0.0]
+    """
+    copied: S = _map(torch.clone, state)
+    return copied
+
+
+def reset_rows(state: S, rows: Tensor, fresh: S) -> S:
+    """Make some streams of a state fresh again and leave the others as they are.
+
+    Args:
+        state: State of B streams.
+        rows: ``(B,) bool``, true where the stream starts anew.
+        fresh: State of B streams, or of one, that have seen no frame.
+
+    Returns:
+        A state with storage of its own.
+
+    Raises:
+        ShapeError: If ``rows`` is not ``(B,) bool``.
+
+    Example:
+        >>> import torch
+        >>> reset_rows((torch.ones(2, 3),), torch.tensor([True, False]), (torch.zeros(1, 3),))[0][:, 0].tolist()
+        [0.0, 1.0]
+    """
+    streams = next(state_tensors(state)).shape[0]
+    if rows.dtype != torch.bool or rows.shape != (streams,):
+        raise ShapeError(
+            f"rows must be a bool tensor of shape ({streams},), one entry per stream of the state; "
+            f"got {rows.dtype} of shape {tuple(rows.shape)}"
+        )
+
+    def choose(old: Tensor, new: Tensor) -> Tensor:
+        return torch.where(rows.view(-1, *[1] * (old.dim() - 1)), new, old)
+
+    chosen: S = _map(choose, state, fresh)
+    return chosen
+
+
+def state_bytes(state: Any) -> int:
+    """Count the bytes that the tensors of a state hold.
+
+    Example:
+        >>> import torch
+        >>> state_bytes((torch.zeros(2, dtype=torch.float32), (torch.zeros(1, dtype=torch.int64),)))
+        16
+    """
+    return sum(tensor.numel() * tensor.element_size() for tensor in state_tensors(state))

@@ -1,0 +1,121 @@
+"""What all models share: the input side, and the contract that training and replay build on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from coadtr.errors import ConfigError
+from coadtr.models.config import ModelConfig
+
+__all__ = ["InputFrames", "OnlineModel"]
+
+
+class InputFrames(nn.Module):
+    """Standardise (if asked to), drop out (while training) and embed feature frames.
+
+    Args:
+        config: Settings of the model.
+
+    Source: the linear encoding of OadTR (Wang et al., ICCV 2021, section 3.2).
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.normalise = config.normalise
+        if config.normalise:
+            self.register_buffer("mean", torch.zeros(config.input_dim))
+            self.register_buffer("scale", torch.ones(config.input_dim))
+        self.drop = nn.Dropout(config.input_dropout)
+        self.embed = nn.Linear(config.input_dim, config.embed_dim)
+
+    def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
+        """Store mean and standard deviation of each channel, ``(D,)`` each, over the training frames.
+
+        Raises:
+            ConfigError: If the model does not normalise, or the sizes are not D.
+        """
+        if not self.normalise:
+            raise ConfigError("this model does not normalise its input; build it with normalise=True")
+        if mean.shape != self.mean.shape or deviation.shape != self.mean.shape:
+            raise ConfigError(
+                f"mean and deviation must hold {self.mean.numel()} channels, got {mean.numel()} and {deviation.numel()}"
+            )
+        self.mean.copy_(mean)
+        self.scale.copy_(1 / deviation)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Embed frames: ``(..., D)`` to ``(..., E)``."""
+        if self.normalise:
+            frames = (frames - self.mean) * self.scale
+        embedded: Tensor = self.embed(self.drop(frames))
+        return embedded
+
+
+class OnlineModel(nn.Module, ABC):
+    """An online action detector: parameters here, the memory of a stream in the state that goes in and comes out.
+
+    Attributes:
+        config: The settings it was built from.
+        exactness: What a step equals: ``"window"`` the clip model on the last N frames, ``"sequence"`` one pass over
+            the whole sequence under the band mask, ``"both"`` where these are the same.
+    """
+
+    exactness: Literal["window", "sequence", "both"]
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.inputs = InputFrames(config)
+
+    @property
+    def input_dim(self) -> int:
+        """Feature channels D of one frame."""
+        return self.config.input_dim
+
+    @property
+    def num_classes(self) -> int:
+        """Classes C."""
+        return self.config.num_classes
+
+    @property
+    def window(self) -> int:
+        """Frames N that an answer depends on."""
+        return self.config.window
+
+    @abstractmethod
+    def init_state(self, batch_size: int = 1) -> Any:
+        """Return the state of ``batch_size`` streams that have seen no frame."""
+
+    @abstractmethod
+    def step(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Answer one frame of each stream: ``(B, D)`` in, logits ``(B, C)`` out; the state's storage is reused."""
+
+    @abstractmethod
+    def reset_rows(self, state: Any, rows: Tensor) -> Any:
+        """Make the streams where ``rows`` ``(B,) bool`` is true fresh again."""
+
+    @abstractmethod
+    def forward(self, frames: Tensor, first_frame: Tensor | None = None) -> Tensor:
+        """Answer all frames of whole streams, ``(B, T, D)`` in, logits ``(B, T, C)`` out.
+
+        Args:
+            frames: ``(B, T, D)``.
+            first_frame: ``(B,) int64`` index of each row's first frame in its stream; 0 if not given. It sets the
+                positions; frames before it count as not seen.
+        """
+
+    @abstractmethod
+    def answer_clip(self, clip: Tensor, first_frame: Tensor | None = None) -> Tensor:
+        """Answer the last frame of each clip, ``(B, n, D)`` in, logits ``(B, C)`` out, n at most N.
+
+        Args:
+            clip: ``(B, n, D)``.
+            first_frame: ``(B,) int64`` index in its stream of each clip's first frame; 0 if not given.
+        """

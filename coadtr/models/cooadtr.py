@@ -1,0 +1,121 @@
+"""CoOadTR: OadTR's encoder built from continual attention."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from coadtr.layers import (
+    ContinualEncoder,
+    EncoderState,
+    RecyclingPositionalEncoding,
+    require_frame,
+    require_sequence,
+)
+from coadtr.models.base import OnlineModel
+from coadtr.models.config import CoOadTRConfig
+
+__all__ = ["CoOadTR"]
+
+
+class CoOadTR(OnlineModel):
+    """Continual OadTR: linear embedding, recycling positions, continual encoder, layer norm, linear classifier.
+
+    ::
+
+        x[t] -> embed + position[t mod P] -> encoder -> LN -> logits[t]
+
+    A step is window-exact: it equals the clip model on the last N frames. At depth one (CoOadTR-b1) that is also one
+    pass over the whole sequence under the band mask, which ``forward`` then uses.
+
+    Args:
+        config: Settings; ``preset("cooadtr_b1", ...)`` has the published ones.
+
+    Source: Hedegaard et al., ICLR 2023, section 4.2.
+
+    Example:
+        >>> import torch
+        >>> from coadtr.models import build_model, preset
+        >>> model = build_model(preset("cooadtr_b1", input_dim=6, num_classes=3, embed_dim=8, num_heads=2, window=4))
+        >>> logits, state = model.step(torch.randn(1, 6), model.init_state(1))
+        >>> logits.shape
+        torch.Size([1, 3])
+    """
+
+    config: CoOadTRConfig
+
+    def __init__(self, config: CoOadTRConfig) -> None:
+        super().__init__(config)
+        self.exactness: Literal["window", "sequence", "both"] = "both" if config.depth == 1 else "window"
+        self.positions = RecyclingPositionalEncoding(config.cycle, config.embed_dim, kind=config.positions)
+        self.drop = nn.Dropout(config.dropout)
+        self.encoder = ContinualEncoder(
+            config.depth,
+            config.embed_dim,
+            config.num_heads,
+            config.window,
+            ff_dim=config.ff_dim,
+            activation=config.activation,
+            norm_first=config.norm_first,
+            in_bias=config.in_bias,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+        )
+        self.norm = nn.LayerNorm(config.embed_dim)
+        self.head = nn.Linear(config.embed_dim, config.num_classes)
+
+    def init_state(self, batch_size: int = 1) -> EncoderState:
+        """Return the state of ``batch_size`` streams that have seen no frame."""
+        return self.encoder.init_state(batch_size)
+
+    def reset_rows(self, state: EncoderState, rows: Tensor) -> EncoderState:
+        """Make the streams where ``rows`` ``(B,) bool`` is true fresh again."""
+        return self.encoder.reset_rows(state, rows)
+
+    def classify(self, encoded: Tensor) -> Tensor:
+        """Map encodings ``(..., E)`` to logits ``(..., C)``."""
+        logits: Tensor = self.head(self.norm(encoded))
+        return logits
+
+    def embed(self, frames: Tensor, first_frame: Tensor | None) -> Tensor:
+        """Embed a sequence ``(B, T, D)`` and add positions that count from ``first_frame``."""
+        index = torch.arange(frames.shape[1], device=frames.device).unsqueeze(0)
+        if first_frame is not None:
+            index = index + first_frame.unsqueeze(1)
+        embedded: Tensor = self.drop(self.positions(self.inputs(frames), index))
+        return embedded
+
+    def step(self, frame: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
+        """Answer one frame of each stream: ``(B, D)`` in, logits ``(B, C)`` out; the state's storage is reused.
+
+        Raises:
+            ShapeError: If ``frame`` is not ``(B, D)``.
+        """
+        require_frame(frame, self.input_dim, "CoOadTR.step")
+        token = self.drop(self.positions(self.inputs(frame), self.encoder.frames_seen(state)))
+        encoded, state = self.encoder.step(token, state)
+        return self.classify(encoded), state
+
+    def forward(self, frames: Tensor, first_frame: Tensor | None = None) -> Tensor:
+        """Answer all frames of whole streams, ``(B, T, D)`` in, logits ``(B, T, C)`` out, equal to T steps.
+
+        Args:
+            frames: ``(B, T, D)``.
+            first_frame: ``(B,) int64`` index of each row's first frame in its stream; 0 if not given.
+
+        Raises:
+            ShapeError: If ``frames`` is not ``(B, T, D)``.
+        """
+        require_sequence(frames, self.input_dim, "CoOadTR.forward")
+        return self.classify(self.encoder(self.embed(frames, first_frame)))
+
+    def answer_clip(self, clip: Tensor, first_frame: Tensor | None = None) -> Tensor:
+        """Answer the last frame of each clip, ``(B, n, D)`` in, logits ``(B, C)`` out, n at most N.
+
+        Raises:
+            ShapeError: If ``clip`` is not ``(B, n, D)``.
+        """
+        require_sequence(clip, self.input_dim, "CoOadTR.answer_clip")
+        return self.classify(self.encoder.answer_clip(self.embed(clip, first_frame)))
