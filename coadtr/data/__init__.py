@@ -1,1 +1,88 @@
-"""."""
+"""Features and labels: the HDF5 feature store, importers, training windows, splits, and scores.
+
+The only place that reads and writes HDF5. Names resolve on first use (PEP 562); torch is loaded by the
+training windows alone.
+
+Example:
+    >>> from coadtr.data import IMPORTERS
+    >>> sorted(IMPORTERS)
+    ['exercises', 'oadtr', 'sequence-npz']
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from coadtr.data.exercises import write_exercises
+    from coadtr.data.importers import IMPORTERS, import_features
+    from coadtr.data.inspect import Summary, render, summarise
+    from coadtr.data.safe_pickle import load_object_npy, load_pickle
+    from coadtr.data.schema import SPLITS, VideoRecord
+    from coadtr.data.scores import ScoreFile, VideoScores, read_scores, write_scores
+    from coadtr.data.splits import choose_validation
+    from coadtr.data.statistics import class_counts, feature_statistics
+    from coadtr.data.store import FeatureStore
+    from coadtr.data.windows import NO_LOSS, ClipDataset, SequenceDataset
+    from coadtr.data.writer import StoreWriter
+
+__all__ = [
+    "IMPORTERS",
+    "NO_LOSS",
+    "SPLITS",
+    "ClipDataset",
+    "FeatureStore",
+    "ScoreFile",
+    "SequenceDataset",
+    "StoreWriter",
+    "Summary",
+    "VideoRecord",
+    "VideoScores",
+    "choose_validation",
+    "class_counts",
+    "feature_statistics",
+    "import_features",
+    "load_object_npy",
+    "load_pickle",
+    "read_scores",
+    "render",
+    "summarise",
+    "write_exercises",
+    "write_scores",
+]
+
+_HOME = {
+    "IMPORTERS": "importers",
+    "NO_LOSS": "windows",
+    "SPLITS": "schema",
+    "ClipDataset": "windows",
+    "FeatureStore": "store",
+    "ScoreFile": "scores",
+    "SequenceDataset": "windows",
+    "StoreWriter": "writer",
+    "Summary": "inspect",
+    "VideoRecord": "schema",
+    "VideoScores": "scores",
+    "choose_validation": "splits",
+    "class_counts": "statistics",
+    "feature_statistics": "statistics",
+    "import_features": "importers",
+    "load_object_npy": "safe_pickle",
+    "load_pickle": "safe_pickle",
+    "read_scores": "scores",
+    "render": "inspect",
+    "summarise": "inspect",
+    "write_exercises": "exercises",
+    "write_scores": "scores",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"coadtr.data.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'coadtr.data' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,85 @@
+"""Outputs that are whole or absent: written beside the target, renamed when complete."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coadtr.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["replacing"]
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place when the block ends without an error.
+
+    Folders that are missing are made. If the block fails, the temporary file and the folders made for it go,
+    and what was at ``path`` before stays.
+
+    Args:
+        path: Where the output belongs.
+
+    Yields:
+        The path to write to, in the same folder.
+
+    Raises:
+        DataError: If ``path`` is a folder or its folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "runs" / "note.txt"
+        >>> with replacing(target) as part:
+        ...     _ = part.write_text("whole")
+        >>> target.read_text(), len(list(target.parent.iterdir()))
+        ('whole', 1)
+    """
+    target = Path(path).absolute()
+    if target.is_dir():
+        raise DataError(f"{path}: is a folder: name a file to write")
+    made = _make_folders(target.parent)
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    complete = False
+    try:
+        _claim(part, target)
+        yield part
+        part.replace(target)
+        complete = True
+    finally:
+        if not complete:
+            part.unlink(missing_ok=True)
+            for folder in reversed(made):
+                # Another process may have put a file there by now; then the folder is no longer ours to
+                # remove.
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+
+
+def _claim(part: Path, target: Path) -> None:
+    """Create ``part``, so that a folder that cannot be written is reported before any work is done."""
+    try:
+        part.touch()
+    except OSError as error:
+        raise DataError(
+            f"{target}: cannot be written ({error.strerror}): choose a folder that you may write"
+        ) from error
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make ``folder`` and its missing parents; return those that were made, outermost first."""
+    missing = []
+    for candidate in (folder, *folder.parents):
+        if candidate.exists():
+            break
+        missing.append(candidate)
+    missing.reverse()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made ({error.strerror}): choose a folder that you may write") from error
+    return missing

@@ -1,0 +1,93 @@
+"""The frames and labels of one split, from memory where they fit and from the file where they do not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from coadtr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from coadtr.data.schema import Labels, VideoRecord
+    from coadtr.data.store import FeatureStore
+
+__all__ = ["DEFAULT_PRELOAD_BYTES", "SplitFrames"]
+
+DEFAULT_PRELOAD_BYTES: Final = 2 * 1024**3
+
+
+class SplitFrames:
+    """Read spans of the videos of one split, by position.
+
+    Labels are always in memory. Features are too if ``preload`` is set and they fit; they keep the type in
+    which they are stored. Forked workers share that memory; a pickled copy (spawned workers) reads from the
+    file instead, so that no worker costs a second copy.
+
+    Args:
+        store: The feature store.
+        split: ``'train'``, ``'validation'`` or ``'test'``.
+        streams: Streams to join, in this order; none for all.
+        preload: Whether to keep the features in memory.
+        max_preload_bytes: Features that take more than this stay in the file.
+
+    Raises:
+        DataError: If the split holds no video or a stream does not exist.
+        ConfigError: If ``max_preload_bytes`` is negative.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        split: str,
+        *,
+        streams: Sequence[str] | None = None,
+        preload: bool = True,
+        max_preload_bytes: int = DEFAULT_PRELOAD_BYTES,
+    ) -> None:
+        if max_preload_bytes < 0:
+            raise ConfigError(f"max_preload_bytes={max_preload_bytes}: give 0 or more bytes")
+        self.store, self.split = store, split
+        self.streams = store.check_streams(streams)
+        self.records: tuple[VideoRecord, ...] = store.videos(split)
+        self.labels: tuple[Labels, ...] = tuple(store.labels(record.name) for record in self.records)
+        self.dim = sum(store.streams[stream] for stream in self.streams)
+        self.classes = len(store.class_names)
+        self._memory: tuple[NDArray[Any], ...] | None = None
+        if preload:
+            dtype = store.stored_dtype(split, self.streams)
+            if sum(record.frames for record in self.records) * self.dim * dtype.itemsize <= max_preload_bytes:
+                self._memory = tuple(
+                    store.features(record.name, streams=self.streams).astype(dtype) for record in self.records
+                )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_memory": None}
+
+    @property
+    def preloaded(self) -> bool:
+        """Whether the features are in memory."""
+        return self._memory is not None
+
+    @property
+    def multi_hot(self) -> bool:
+        """Whether labels are ``(T, C)`` zeros and ones."""
+        return self.store.label_kind == "multi-hot"
+
+    def read(self, video: int, start: int, stop: int) -> NDArray[np.float32]:
+        """Return a copy of frames ``start`` to ``stop - 1``, ``(T, D)``, of video number ``video``."""
+        if self._memory is not None:
+            return self._memory[video][start:stop].astype(np.float32)
+        return self.store.features(self.records[video].name, start, stop, self.streams)
+
+    def counted(self, video: int) -> NDArray[np.bool_]:
+        """Return ``(T,)`` which frames may carry a loss: those not labelled with the ignored class."""
+        labels, ignored = self.labels[video], self.store.ignored
+        if ignored is None:
+            return np.ones(len(labels), bool)
+        marked = labels[:, ignored] != 0 if self.multi_hot else labels == ignored
+        return np.asarray(~marked)

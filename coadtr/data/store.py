@@ -1,0 +1,305 @@
+"""Read feature stores: spans of frames and labels, without loading files whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import h5py
+import numpy as np
+
+from coadtr.data import schema
+from coadtr.data.opening import read_header, read_records
+from coadtr.errors import DataError, SchemaError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from coadtr.data.schema import LabelKind, Labels, VideoRecord
+
+__all__ = ["FeatureStore"]
+
+
+class FeatureStore:
+    """A feature store of schema version 1, open for reading.
+
+    Opening checks the header, the shapes and the labels of all videos (not the features: see `check`). The
+    file is opened anew in every process that reads, so a store may be handed to forked and spawned
+    ``DataLoader`` workers.
+
+    Args:
+        path: File of a feature store (``.h5``).
+
+    Raises:
+        DataError: If the file is missing, damaged, or contradicts itself; the message names video and field.
+        SchemaError: If the file is not a feature store, or one of another schema version.
+
+    Example:
+        >>> import tempfile
+        >>> from coadtr.data import StoreWriter
+        >>> path = Path(tempfile.mkdtemp()) / "tiny.h5"
+        >>> with StoreWriter(path, class_names=["rest", "lift"], background=0, streams={"imu": 3}) as writer:
+        ...     ones = np.ones((4, 3), "f4")
+        ...     writer.add("a", split="test", rate_hz=5.0, features={"imu": ones}, labels=[0, 1, 1, 0])
+        >>> with FeatureStore(path) as store:
+        ...     print(store.videos("test")[0].frames, store.features("a", 1, 3).shape, store.labels("a"))
+        4 (2, 3) [0 1 1 0]
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file: Any = None
+        self._owner = -1
+        self._stamp: tuple[int, int] | None = None
+        try:
+            with self._reading():
+                file = self._handle()
+                self._header, self._label_kind = read_header(file, self.path)
+                self._records = read_records(file, self.path, self._header, self._label_kind)
+        except DataError:
+            self.close()
+            raise
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open the store at ``path``; the same as calling the class."""
+        return cls(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file. A later read opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None, "_owner": -1}
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.path)!r}, videos={len(self._records)}, streams={self.streams})"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The C class names, in the order of the class indices."""
+        return self._header.class_names
+
+    @property
+    def background(self) -> int | None:
+        """Index of the class that stands for "no action", or none."""
+        return self._header.background
+
+    @property
+    def ignored(self) -> int | None:
+        """Index of the class whose frames are neither trained on nor scored, or none."""
+        return self._header.ignored
+
+    @property
+    def streams(self) -> dict[str, int]:
+        """Name and channels D of each feature stream, in order."""
+        return dict(self._header.streams)
+
+    @property
+    def attributes(self) -> dict[str, object]:
+        """Where the data come from."""
+        return dict(self._header.attributes)
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """``'index'`` for ``(T,)`` class indices, ``'multi-hot'`` for ``(T, C)`` zeros and ones."""
+        return self._label_kind
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that hold videos, in the order train, validation, test."""
+        present = {record.split for record in self._records.values()}
+        return tuple(split for split in schema.SPLITS if split in present)
+
+    def videos(self, split: str | None = None) -> tuple[VideoRecord, ...]:
+        """Return the videos of a split, or all, in the order stored.
+
+        Args:
+            split: ``'train'``, ``'validation'``, ``'test'``, or none for all videos.
+
+        Raises:
+            DataError: If the split holds no video.
+        """
+        if split is None:
+            return tuple(self._records.values())
+        chosen = tuple(record for record in self._records.values() if record.split == split)
+        if not chosen:
+            raise DataError(f"{self.path}: split {split!r} holds no video: it has {schema.listing(self.splits)}")
+        return chosen
+
+    def video(self, name: str) -> VideoRecord:
+        """Return the record of one video; raise `DataError` if there is none of that name."""
+        if name not in self._records:
+            raise DataError(f"{self.path}: has no video {name!r}: it has {schema.listing(self._records)}")
+        return self._records[name]
+
+    def class_index(self, name: str) -> int:
+        """Return the index of a class; raise `DataError` if there is none of that name."""
+        if name not in self.class_names:
+            known = schema.listing(self.class_names, most=40)
+            raise DataError(f"{self.path}: unknown class {name!r}: the classes are {known}")
+        return self.class_names.index(name)
+
+    def check_streams(self, streams: Sequence[str] | None) -> tuple[str, ...]:
+        """Return ``streams``, or all if none are given; raise `DataError` for an unknown one."""
+        if streams is None:
+            return tuple(self._header.streams)
+        unknown = [name for name in streams if name not in self._header.streams]
+        if unknown or not streams or len(set(streams)) != len(streams):
+            wrong = f"unknown stream {unknown[0]!r}" if unknown else f"streams {list(streams)!r}"
+            raise DataError(f"{self.path}: {wrong}: name each once, out of {schema.listing(self._header.streams)}")
+        return tuple(streams)
+
+    def features(
+        self,
+        name: str,
+        start: int = 0,
+        stop: int | None = None,
+        streams: Sequence[str] | None = None,
+    ) -> NDArray[np.float32]:
+        """Read a span of features, the streams joined along the channels.
+
+        Args:
+            name: Name of the video.
+            start: First frame.
+            stop: Frame after the last; none for the end of the video.
+            streams: Streams to join, in this order; none for all, in the order stored.
+
+        Returns:
+            ``(T, D)`` features of frames ``start`` to ``stop - 1``.
+
+        Raises:
+            DataError: If video, stream or span does not exist, or the file is damaged.
+        """
+        chosen = self.check_streams(streams)
+        start, stop = self._span(name, start, stop)
+        joined = np.empty((stop - start, sum(self._header.streams[stream] for stream in chosen)), np.float32)
+        column = 0
+        for stream in chosen:
+            width = self._header.streams[stream]
+            joined[:, column : column + width] = self._read(name, stream, start, stop)
+            column += width
+        return joined
+
+    def labels(self, name: str, start: int = 0, stop: int | None = None) -> Labels:
+        """Read a span of labels.
+
+        Args:
+            name: Name of the video.
+            start: First frame.
+            stop: Frame after the last; none for the end of the video.
+
+        Returns:
+            ``(T,)`` class indices (int64), or ``(T, C)`` zeros and ones (uint8) if labels are multi-hot.
+
+        Raises:
+            DataError: If video or span does not exist, or the file is damaged.
+        """
+        start, stop = self._span(name, start, stop)
+        labels = self._read(name, schema.LABEL_DATASET, start, stop)
+        return labels.astype(np.int64) if self._label_kind == "index" else labels.astype(np.uint8)
+
+    def stored_dtype(self, split: str | None = None, streams: Sequence[str] | None = None) -> np.dtype[Any]:
+        """Return the smallest type, float16 or float32, that holds the features of a split."""
+        chosen, found = self.check_streams(streams), set()
+        for record in self.videos(split):
+            with self._reading(record.name):
+                group = self._handle()["videos"][record.name]
+                found |= {group[stream].dtype for stream in chosen}
+        return np.result_type(*found)
+
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits that tell this data from other data.
+
+        Covers the attributes, classes, streams, names, splits, rates, lengths and labels; not the feature
+        values.
+        """
+        digest = hashlib.sha256()
+        digest.update(repr((schema.VERSION, self.class_names, self.background, self.ignored)).encode())
+        digest.update(repr((list(self.streams.items()), self._label_kind)).encode())
+        digest.update(schema.encode_attributes(self._header.attributes).encode())
+        for record in self._records.values():
+            digest.update(repr((record.name, record.split, record.frames, record.rate_hz)).encode())
+            digest.update(np.ascontiguousarray(self.labels(record.name)).tobytes())
+        return digest.hexdigest()[:16]
+
+    def check(self) -> int:
+        """Read every feature and return the number of frames; raise `DataError` at NaN or infinity."""
+        frames = 0
+        for record in self._records.values():
+            for stream, dim in self._header.streams.items():
+                rows = max(1, 4_000_000 // dim)
+                for start in range(0, record.frames, rows):
+                    block = self._read(record.name, stream, start, min(start + rows, record.frames))
+                    fault = schema.non_finite(block, first_frame=start)
+                    if fault is not None:
+                        raise DataError(
+                            f"{self.path}: video {record.name!r}: field {stream!r}: value {fault}: "
+                            "repair the source and import it again"
+                        )
+            frames += record.frames
+        return frames
+
+    def _span(self, name: str, start: int, stop: int | None) -> tuple[int, int]:
+        frames = self.video(name).frames
+        end = frames if stop is None else stop
+        if not 0 <= start <= end <= frames:
+            raise DataError(f"{self.path}: video {name!r}: span {start}:{end} is outside its frames 0:{frames}")
+        return start, end
+
+    def _read(self, name: str, field: str, start: int, stop: int) -> NDArray[Any]:
+        with self._reading(name, field):
+            return cast("NDArray[Any]", self._handle()["videos"][name][field][start:stop])
+
+    def _handle(self) -> Any:
+        """Return the open file of this process.
+
+        An HDF5 handle does not survive a fork in a usable way, and not a pickle at all; hence one per
+        process.
+        """
+        if self._file is not None and self._owner != os.getpid():
+            self.close()
+        if self._file is None:
+            if not self.path.is_file():
+                raise DataError(f"{self.path}: no such file: write it with `coadtr data import`, or mend the path")
+            if not h5py.is_hdf5(self.path):
+                raise SchemaError(f"{self.path}: is not an HDF5 file: give a feature store (`coadtr data import`)")
+            stat = self.path.stat()
+            stamp = (stat.st_mtime_ns, stat.st_size)
+            if self._stamp not in (None, stamp):
+                raise DataError(f"{self.path}: has changed since it was opened: open it again")
+            self._file = h5py.File(self.path, "r")
+            self._owner, self._stamp = os.getpid(), stamp
+        return self._file
+
+    @contextmanager
+    def _reading(self, video: str | None = None, field: str | None = None) -> Iterator[None]:
+        """Turn what h5py raises for a damaged file into one `DataError` that says where."""
+        try:
+            yield
+        except DataError:
+            raise
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError) as error:
+            where = "".join(
+                f" {what} {name!r}:" for what, name in (("video", video), ("field", field)) if name is not None
+            )
+            cause = " ".join(str(error).split())
+            raise DataError(
+                f"{self.path}:{where} is damaged and cannot be read ({cause}): import or copy it again"
+            ) from error

@@ -1,0 +1,93 @@
+"""Score files give back what was written; bad scores are refused and leave nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pytest
+
+from coadtr.data import read_scores, write_scores
+from coadtr.errors import DataError, SchemaError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CLASSES = ("rest", "lift", "fall")
+
+
+def _videos(*, multi_hot: bool = False) -> Iterator[tuple[str, Any, Any, Any]]:
+    rng = np.random.default_rng(0)
+    for name, frames in (("z", 5), ("a", 9)):
+        labels = rng.integers(0, 3, frames)
+        target = np.eye(3, dtype=np.uint8)[labels] if multi_hot else labels
+        yield name, rng.random((frames, 3)).astype(np.float32), target, rng.random(frames) > 0.5
+
+
+@pytest.mark.parametrize("multi_hot", [False, True])
+def test_scores_come_back_in_order(tmp_path: Path, *, multi_hot: bool) -> None:
+    path, about = tmp_path / "run" / "scores.h5", {"checkpoint": "b1", "seed": 3}
+    assert write_scores(path, class_names=CLASSES, attributes=about, videos=_videos(multi_hot=multi_hot)) == path
+    read = read_scores(path)
+    assert (read.class_names, read.attributes) == (CLASSES, about)
+    assert [video.name for video in read.videos] == ["z", "a"]
+    for video, (_name, scores, labels, scored) in zip(read.videos, _videos(multi_hot=multi_hot), strict=True):
+        np.testing.assert_array_equal(video.scores, scores)
+        np.testing.assert_array_equal(video.labels, labels)
+        np.testing.assert_array_equal(video.scored, scored)
+        assert video.scores.dtype == np.dtype(np.float32)
+        assert video.scored.dtype == np.dtype(bool)
+        assert video.labels.dtype == (np.uint8 if multi_hot else np.int64)
+
+
+GOOD = {"name": "v", "scores": np.ones((4, 3)), "labels": [0, 1, 2, 0], "scored": [True] * 4}
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "width": ({"scores": np.ones((4, 2))}, r"field 'scores': shape \(4, 2\): give \(T, 3\)"),
+    "scalar": ({"scores": 1.0}, "field 'scores'"),
+    "labels": ({"labels": [0, 1]}, r"field 'labels': shape \(2,\)"),
+    "label type": ({"labels": [0.5] * 4}, "of float64"),
+    "scored": ({"scored": [1, 1, 1, 1]}, "field 'scored': shape .* of int64"),
+    "NaN": ({"scores": np.full((4, 3), np.nan)}, "NaN at frame 0"),
+    "name": ({"name": "../v"}, "cannot be stored"),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_bad_scores_leave_nothing(tmp_path: Path, kind: str) -> None:
+    change, message = FAULTS[kind]
+    videos = [tuple(GOOD.values()), tuple({**GOOD, "name": "w", **change}.values())]
+    with pytest.raises(DataError, match=message):
+        write_scores(tmp_path / "new" / "s.h5", class_names=CLASSES, attributes={}, videos=videos)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_replay_that_fails_keeps_the_old_scores(tmp_path: Path) -> None:
+    path = write_scores(tmp_path / "s.h5", class_names=CLASSES, attributes={}, videos=_videos())
+    before = path.read_bytes()
+
+    def broken() -> Iterator[tuple[str, Any, Any, Any]]:
+        yield from _videos()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_scores(path, class_names=CLASSES, attributes={}, videos=broken())
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["s.h5"]
+
+
+def test_files_that_are_no_scores(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read_scores(tmp_path / "gone.h5")
+    (tmp_path / "text.h5").write_text("text")
+    with pytest.raises(SchemaError, match="is not an HDF5 file"):
+        read_scores(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file.attrs["format"] = "coadtr-features"
+    with pytest.raises(SchemaError, match="coadtr-features"):
+        read_scores(tmp_path / "other.h5")
+    path = write_scores(tmp_path / "s.h5", class_names=CLASSES, attributes={}, videos=_videos())
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(DataError, match="is damaged"):
+        read_scores(path)
