@@ -9,6 +9,7 @@
     │   └── UnsafeFileError  a file asks for more than data (a pickle that imports something)
     ├── CheckpointError      an exported checkpoint is damaged, or does not fit what it meets
     ├── ShapeError           a tensor has another shape than the documented one
+    ├── TrainingError        training cannot go on, for instance because the loss is not finite
     └── MissingExtraError    an optional dependency is not installed
 
 Every message names the offending value and says what to do about it. The command line prints the message
@@ -53,6 +54,10 @@ class CheckpointError(CoadtrError, ValueError):
 
 class ShapeError(CoadtrError, ValueError):
     """A tensor has another shape than the documented one."""
+
+
+class TrainingError(CoadtrError, RuntimeError):
+    """Training cannot go on, for instance because the loss is not finite."""
 
 
 class MissingExtraError(CoadtrError, ImportError):

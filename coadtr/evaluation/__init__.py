@@ -29,6 +29,7 @@ from coadtr.evaluation.protocols import (
     find_protocol,
     scored_frames,
 )
+from coadtr.evaluation.published_cost import published_macs, published_parameters
 from coadtr.evaluation.render import render_report
 from coadtr.evaluation.replay import ReplayVideo, replay
 from coadtr.evaluation.report import build_origin, build_report, describe_machine, write_report
@@ -58,6 +59,8 @@ __all__ = [
     "parameters",
     "per_frame_average_precision",
     "probabilities",
+    "published_macs",
+    "published_parameters",
     "render_report",
     "replay",
     "scored_frames",

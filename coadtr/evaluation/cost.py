@@ -71,9 +71,7 @@ class Cost:
         return asdict(self)
 
 
-def measure_cost(
-    model: Detector[Any], *, warmup: int = 20, steps: int = 200, threads: int | None = None
-) -> Cost:
+def measure_cost(model: Detector[Any], *, warmup: int = 20, steps: int = 200, threads: int | None = None) -> Cost:
     """Measure all that a report says of the cost of a model.
 
     Args:
@@ -164,9 +162,7 @@ def macs_per_step(model: Detector[Any]) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def step_latency(
-    model: Detector[Any], *, warmup: int = 20, steps: int = 200, threads: int | None = None
-) -> Latency:
+def step_latency(model: Detector[Any], *, warmup: int = 20, steps: int = 200, threads: int | None = None) -> Latency:
     """Time single steps at batch 1, once the window is full.
 
     The clock runs from the frame on the model's device to its logits there; a GPU is waited for on both

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["check_classes", "check_labels", "frames_of_class"]
 
 
-def check_classes(
-    class_names: Sequence[str], *, background: int | None = None, ignored: int | None = None
-) -> None:
+def check_classes(class_names: Sequence[str], *, background: int | None = None, ignored: int | None = None) -> None:
     """Refuse class names that occur twice, and special classes that are not among them.
 
     Args:
@@ -62,14 +60,10 @@ def check_labels(labels: NDArray[Any], num_classes: int) -> None:
         wrong = (labels != 0) & (labels != 1)
         if wrong.any():
             frame, column = (int(i) for i in np.argwhere(wrong)[0])
-            raise DataError(
-                f"multi-hot label {labels[frame, column]} at frame {frame}, class {column}: use 0 or 1"
-            )
+            raise DataError(f"multi-hot label {labels[frame, column]} at frame {frame}, class {column}: use 0 or 1")
         return
     if labels.ndim != 1:
-        raise ShapeError(
-            f"labels have shape {labels.shape}; give class indices (T,) or multi-hot (T, {num_classes})"
-        )
+        raise ShapeError(f"labels have shape {labels.shape}; give class indices (T,) or multi-hot (T, {num_classes})")
     if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_):
         raise DataError(f"class indices have dtype {labels.dtype}; give integers")
     outside = np.flatnonzero((labels < 0) | (labels >= num_classes))

@@ -79,9 +79,7 @@ def calibrated_average_precision(positives: NDArray[np.bool_], scores: NDArray[A
     return _weighted_average_precision(positives, scores, calibrated=True)
 
 
-def _weighted_average_precision(
-    positives: NDArray[np.bool_], scores: NDArray[Any], *, calibrated: bool
-) -> float:
+def _weighted_average_precision(positives: NDArray[np.bool_], scores: NDArray[Any], *, calibrated: bool) -> float:
     positives = np.asarray(positives, dtype=np.bool_)
     scores = np.asarray(scores, dtype=np.float64)
     if positives.ndim != 1 or positives.shape != scores.shape:
@@ -209,9 +207,7 @@ def accuracy(labels: NDArray[Any], scores: NDArray[Any], *, ignored: int | None 
         0.5
     """
     if scores.ndim != 2 or scores.shape[0] != labels.shape[0]:
-        raise ShapeError(
-            f"scores have shape {tuple(scores.shape)}; expected ({labels.shape[0]}, C), one row per label"
-        )
+        raise ShapeError(f"scores have shape {tuple(scores.shape)}; expected ({labels.shape[0]}, C), one row per label")
     check_labels(labels, scores.shape[1])
     check_classes([str(index) for index in range(scores.shape[1])], ignored=ignored)
     kept = np.ones(labels.shape[0], dtype=np.bool_) if labels.ndim == 1 else labels.any(axis=1)

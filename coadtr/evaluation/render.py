@@ -31,9 +31,7 @@ def render_report(report: Mapping[str, Any], *, bar_width: int = 32) -> Renderab
     parts: list[RenderableType] = [_headline(report), Text(), _classes(report, bar_width)]
     absent = report["classes_absent"]
     if absent:
-        parts.append(
-            Text(f"absent from the scored frames, left out of the means: {', '.join(absent)}", style="dim")
-        )
+        parts.append(Text(f"absent from the scored frames, left out of the means: {', '.join(absent)}", style="dim"))
     return Group(*parts)
 
 

@@ -224,9 +224,7 @@ def _finish(slots: list[_Slot | None], row: int, finished: dict[int, VideoScores
 
 def _check(video: ReplayVideo, features: NDArray[Any], input_dim: int) -> None:
     if features.ndim != 2:
-        raise ShapeError(
-            f"video {video.name!r}: features have shape {features.shape}; expected (T, {input_dim})"
-        )
+        raise ShapeError(f"video {video.name!r}: features have shape {features.shape}; expected (T, {input_dim})")
     if features.shape[1] != input_dim:
         raise ShapeError(
             f"video {video.name!r}: got {features.shape[1]} feature channels, the model expects {input_dim}; "
@@ -252,9 +250,7 @@ def _check(video: ReplayVideo, features: NDArray[Any], input_dim: int) -> None:
             )
 
 
-def placement(
-    model: Detector[Any], device: torch.device | str | None = None
-) -> tuple[torch.device, torch.dtype]:
+def placement(model: Detector[Any], device: torch.device | str | None = None) -> tuple[torch.device, torch.dtype]:
     """Return the device and floating dtype that frames for ``model`` should have.
 
     Args:

@@ -186,9 +186,7 @@ def write_report(report: Mapping[str, Any], path: str | Path) -> Path:
     """
     path = Path(path)
     if path.is_dir():
-        raise ConfigError(
-            f"{path} is a folder; name a file to write the report to, such as {path / 'report.json'}"
-        )
+        raise ConfigError(f"{path} is a folder; name a file to write the report to, such as {path / 'report.json'}")
     text = _encode(report)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -204,6 +202,4 @@ def _encode(report: Mapping[str, Any]) -> str:
     try:
         return json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"the report cannot be written as JSON ({error}); use plain finite values"
-        ) from error
+        raise ConfigError(f"the report cannot be written as JSON ({error}); use plain finite values") from error

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from coadtr.errors import ConfigError, DataError, ShapeError
+from coadtr.errors import DataError, ShapeError
+from coadtr.scoring import probabilities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,36 +57,3 @@ class VideoScores:
     def probabilities(self, ignored: int | None = None) -> NDArray[np.float64]:
         """Return the scores ``(T, C)``: softmax with the ignored class left out."""
         return probabilities(self.logits, ignored)
-
-
-def probabilities(logits: NDArray[Any], ignored: int | None = None) -> NDArray[np.float64]:
-    """Turn logits into scores: a softmax over all classes but the ignored one, whose score is 0.
-
-    Computed in float64: in float32 sure answers round to 1 and become ties that the logits did not have.
-
-    Args:
-        logits: Logits ``(..., C)``.
-        ignored: Index of the class that is never scored, or None if there is none.
-
-    Returns:
-        Scores ``(..., C)``, each row sums to 1.
-
-    Raises:
-        ConfigError: ``ignored`` is not one of the classes, or the only one.
-
-    Example:
-        >>> probabilities(np.array([0.0, 0.0, 5.0]), ignored=2).tolist()
-        [0.5, 0.5, 0.0]
-    """
-    classes = logits.shape[-1]
-    if ignored is not None and (not 0 <= ignored < classes or classes == 1):
-        raise ConfigError(
-            f"ignored class index {ignored} does not leave a class of {classes}; give another, or None"
-        )
-    scores = logits.astype(np.float64)
-    if ignored is not None:
-        scores[..., ignored] = -np.inf
-    scores -= scores.max(axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    return scores

@@ -134,17 +134,13 @@ def _precision(
     background: int | None,
     ignored: int | None,
 ) -> dict[str, Any]:
-    plain = per_frame_average_precision(
-        labels, scores, class_names=class_names, background=background, ignored=ignored
-    )
+    plain = per_frame_average_precision(labels, scores, class_names=class_names, background=background, ignored=ignored)
     calibrated = per_frame_average_precision(
         labels, scores, class_names=class_names, background=background, ignored=ignored, calibrated=True
     )
     actions = [name for index, name in enumerate(class_names) if index not in {background, ignored}]
     if not actions:
-        raise ConfigError(
-            f"no action among the classes {list(class_names)}; background and ignored class have no AP"
-        )
+        raise ConfigError(f"no action among the classes {list(class_names)}; background and ignored class have no AP")
     return {
         "mAP": mean_average_precision(plain),
         "mcAP": mean_average_precision(calibrated),

@@ -1,1 +1,20 @@
-"""."""
+"""Training with Lightning: batches, loss, validation score, one run in one folder.
+
+The only place that imports Lightning.
+"""
+
+from coadtr.training.datamodule import FeatureDataModule
+from coadtr.training.losses import frame_loss
+from coadtr.training.module import DetectionModule
+from coadtr.training.run import TrainingResult, export_run, train
+from coadtr.training.settings import TrainingSettings
+
+__all__ = [
+    "DetectionModule",
+    "FeatureDataModule",
+    "TrainingResult",
+    "TrainingSettings",
+    "export_run",
+    "frame_loss",
+    "train",
+]

@@ -121,9 +121,7 @@ def test_parity_with_published_evaluation(shared_reference: Path, name: str) -> 
                 list(calibrated.values()), reference["reference_calibrated_ap"], atol=1e-6, rtol=0
             )
             assert mean_average_precision(plain) == pytest.approx(float(reference["reference_map"]), abs=1e-6)
-            assert mean_average_precision(calibrated) == pytest.approx(
-                float(reference["reference_mcap"]), abs=1e-6
-            )
+            assert mean_average_precision(calibrated) == pytest.approx(float(reference["reference_mcap"]), abs=1e-6)
 
 
 def _weighted(labels: NDArray[Any], scores: NDArray[Any]) -> list[float]:

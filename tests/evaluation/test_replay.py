@@ -74,9 +74,7 @@ def test_real_recordings_give_the_same_report_in_any_batch(
     ]
     model: Any = make_recurrent(dim=128, classes=18)
     alone, beside = (
-        evaluate_scores(
-            replay(model, videos, batch_size=size), class_names=classes, background=0, window=model.window
-        )
+        evaluate_scores(replay(model, videos, batch_size=size), class_names=classes, background=0, window=model.window)
         for size in (1, 4)
     )
     frames = sum(video.labels.size for video in videos)
@@ -87,9 +85,7 @@ def test_real_recordings_give_the_same_report_in_any_batch(
     assert 0 < alone["mAP"] < 0.5  # random weights
 
 
-def test_reads_videos_late_and_lets_them_go(
-    make_recurrent: Callable[..., Any], make_videos: MakeVideos
-) -> None:
+def test_reads_videos_late_and_lets_them_go(make_recurrent: Callable[..., Any], make_videos: MakeVideos) -> None:
     alive: list[weakref.ref[NDArray[Any]]] = []
     most = 0
 
@@ -111,9 +107,7 @@ def test_reads_videos_late_and_lets_them_go(
     assert results[6].logits.shape == (513, 5)
 
 
-def test_input_is_read_one_video_at_a_time(
-    make_recurrent: Callable[..., Any], make_videos: MakeVideos
-) -> None:
+def test_input_is_read_one_video_at_a_time(make_recurrent: Callable[..., Any], make_videos: MakeVideos) -> None:
     taken = []
 
     def source() -> Iterator[ReplayVideo]:

@@ -60,9 +60,7 @@ def test_report_says_what_was_scored_what_it_cost_and_where_it_came_from(report:
     assert set(report["step_latency_ms"]) == {"p50", "p95", "p99", "mean", "steps"}
     assert report["classes_absent"] == ["fly"]
     assert report["frames_total"] == 100
-    assert report["frames_total"] == sum(
-        report[f"frames_{part}"] for part in ("scored", "ignored", "outside")
-    )
+    assert report["frames_total"] == sum(report[f"frames_{part}"] for part in ("scored", "ignored", "outside"))
     assert report["mAP"] == pytest.approx(sum(report["per_class_AP"].values()) / 2)
     assert {"cpu", "cores", "threads", "torch", "device"} <= set(report["machine"])
     origin = report["origin"]

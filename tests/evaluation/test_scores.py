@@ -24,9 +24,7 @@ def test_softmax_leaves_the_ignored_class_out(scale: float) -> None:
     expected = torch.from_numpy(logits[:, [0, 2, 3]]).softmax(dim=1).numpy()
     np.testing.assert_allclose(result[:, [0, 2, 3]], expected, atol=1e-12)
     assert (result[:, 1] == 0).all()
-    np.testing.assert_allclose(
-        probabilities(logits), torch.from_numpy(logits).softmax(dim=1).numpy(), atol=1e-12
-    )
+    np.testing.assert_allclose(probabilities(logits), torch.from_numpy(logits).softmax(dim=1).numpy(), atol=1e-12)
 
 
 def test_sure_float32_answers_stay_in_order() -> None:

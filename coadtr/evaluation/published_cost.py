@@ -1,0 +1,115 @@
+"""Multiply-accumulates of one prediction, counted as the literature counts them.
+
+Published tables were made with ptflops, which sees some operations and not others. To be compared with them a figure
+must leave out the same ones, so this is a second column beside the executed count of :mod:`coadtr.evaluation.cost`,
+never a replacement for it. What is counted:
+
+CoOadTR (one step)
+    Every linear layer with its bias; single-output attention ``2 N E + 2 E``; retroactive attention
+    ``7 N E + 2 N H - 3 E``, at the bias of an output projection even where there is none. In a stack, the last block
+    projects queries, keys and values of all N tokens, and its feed-forward network is not seen by the counter.
+OadTR (one clip)
+    Linear and convolution layers of all tokens, linear biases once a call; one operation a value for each layer norm
+    and each GELU of the encoder; no attention products and no softmax. The head without decoder runs on all N tokens,
+    and the unused classifier that the published b1 and b2 own counts once.
+
+Source: ptflops 0.7.0 and the counters of continual-transformers; the table of Hedegaard et al., ICLR 2023, Tables 1
+and 2.
+"""
+
+from __future__ import annotations
+
+from coadtr.errors import ConfigError
+from coadtr.models import CoOadTRConfig, ModelConfig, OadTRConfig, OnlineModel
+
+__all__ = ["published_macs", "published_parameters"]
+
+
+def published_macs(config: ModelConfig) -> int:
+    """Count the multiply-accumulates of one prediction by the published convention.
+
+    Args:
+        config: Settings of the model.
+
+    Returns:
+        Multiply-accumulates: of one step for CoOadTR, of one clip of N frames for OadTR.
+
+    Raises:
+        ConfigError: If nothing was published for such a model (CoOadTR with more than two blocks).
+
+    Example:
+        >>> from coadtr.models import preset
+        >>> round(published_macs(preset("cooadtr_b1", input_dim=4096, num_classes=22)) / 1e6, 2)
+        10.65
+    """
+    match config:
+        case CoOadTRConfig(depth=1 | 2):
+            return _cooadtr(config)
+        case OadTRConfig():
+            return _oadtr(config)
+    raise ConfigError(
+        f"no published way to count {config.kind} of depth {config.depth}: use the executed count instead"
+    )
+
+
+def published_parameters(model: OnlineModel) -> int:
+    """Count parameters as the literature does: with tables that are not trained and weights that nothing uses.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Its parameters, and for CoOadTR those of a fixed position table; for OadTR-b1 and -b2 those of the class token
+        and the classifier, for OadTR those of the decoder positions, which the published models own without use.
+
+    Example:
+        >>> from coadtr.models import build_model, preset
+        >>> published_parameters(build_model(preset("cooadtr_b1", input_dim=3072, num_classes=22)))
+        9598998
+    """
+    total = sum(parameter.numel() for parameter in model.parameters())
+    match model.config:
+        case CoOadTRConfig(positions="fixed") as config:
+            return total + config.cycle * config.embed_dim
+        case OadTRConfig(decoder=False) as config:
+            return total + config.embed_dim + _linear(config.embed_dim, config.num_classes)
+        case OadTRConfig() as config:
+            return total + config.decoder_queries * config.embed_dim
+    return total
+
+
+def _linear(inputs: int, outputs: int, tokens: int = 1, *, bias: bool = True) -> int:
+    return tokens * (inputs + bias) * outputs
+
+
+def _cooadtr(config: CoOadTRConfig) -> int:
+    width, hidden, window, heads = config.embed_dim, config.ff_dim, config.window, config.num_heads
+    projections = _linear(width, 3 * width, bias=config.in_bias)
+    out = _linear(width, width)
+    feed_forward = _linear(width, hidden) + _linear(hidden, width)
+    single = 2 * window * width + 2 * width
+    ends = _linear(config.input_dim, width) + _linear(width, config.num_classes)
+    if config.depth == 1:
+        return ends + projections + single + out + feed_forward
+    retroactive = 7 * window * width + 2 * window * heads - 3 * width
+    first = projections + retroactive + window * (out + feed_forward)
+    last = window * projections + single + out
+    return ends + first + last
+
+
+def _oadtr(config: OadTRConfig) -> int:
+    width, hidden, window, classes = config.embed_dim, config.ff_dim, config.window, config.num_classes
+    tokens = window + config.decoder
+    block = 4 * tokens * width * width + width  # qkv without, output projection with bias
+    block += 2 * tokens * width * hidden + hidden + width
+    block += 2 * tokens * width + tokens * hidden  # two layer norms, one GELU
+    total = window * config.input_dim * width + width + config.depth * block + tokens * width
+    if not config.decoder:
+        return total + window * width * classes + classes + _linear(width, classes)
+    queries = config.decoder_queries
+    # Self-attention: q, k, v, out of the queries. Cross-attention: q, out of the queries, and k, v of all tokens.
+    attention = (6 * queries + 2 * tokens) * width * width + 8 * width
+    feed_forward = 2 * _linear(width, width, queries)
+    layer = attention + feed_forward + 3 * queries * width
+    head = 2 * width * classes + classes + queries * width * classes + classes
+    return total + config.decoder_depth * layer + queries * width + head

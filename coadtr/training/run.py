@@ -1,0 +1,297 @@
+"""One training run in one folder: start it, resume it, export its best checkpoint.
+
+Layout of the folder::
+
+    run.json            settings, data and their fingerprint; decides whether a later call may resume
+    lightning/          last.ckpt and best.ckpt, the trainer's own (weights, optimiser, progress)
+    logs/               CSV and TensorBoard
+    checkpoint/         the exported checkpoint, present once training has finished
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from coadtr.checkpoint import CheckpointSpec, save_checkpoint
+from coadtr.data import FeatureStore, feature_statistics
+from coadtr.errors import ConfigError, DataError
+from coadtr.models import OnlineModel, build_model, config_from_dict
+from coadtr.training.datamodule import FeatureDataModule
+from coadtr.training.module import MONITOR, DetectionModule
+from coadtr.training.settings import TrainingSettings
+
+__all__ = ["TrainingResult", "export_run", "train"]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished run gave.
+
+    Attributes:
+        checkpoint: Folder of the exported checkpoint.
+        validation_map: Best mean average precision on the validation videos.
+        epoch: Epoch that gave it, from 0.
+    """
+
+    checkpoint: Path
+    validation_map: float
+    epoch: int
+
+
+def _on_cpu(storage: torch.UntypedStorage, _: str) -> torch.UntypedStorage:
+    return storage
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Write the trainer's checkpoints whole or not at all, and read them without unpickling code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write beside the target and rename."""
+        partial = f"{path}.partial"
+        super().save_checkpoint(checkpoint, partial, storage_options)
+        os.replace(partial, path)  # noqa: PTH105 - the trainer passes strings
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read tensors and plain values only."""
+        del weights_only
+        loaded: dict[str, Any] = super().load_checkpoint(path, map_location or _on_cpu, weights_only=True)
+        return loaded
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.replace(path)
+
+
+def _read_run(out: Path) -> dict[str, Any]:
+    path = out / "run.json"
+    try:
+        run: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{out} holds no training run: name the folder that `coadtr train` wrote") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON ({error}): the run cannot be read") from None
+    return run
+
+
+def _spec(run: Mapping[str, Any]) -> CheckpointSpec:
+    data = run["data"]
+    return CheckpointSpec(
+        model=config_from_dict(run["model"]),
+        class_names=tuple(data["class_names"]),
+        background=data["background"],
+        ignored=data["ignored"],
+        streams=dict(data["streams"]),
+        rate_hz=data["rate_hz"],
+        head=data["head"],
+    )
+
+
+def _describe(
+    store: FeatureStore,
+    model: Mapping[str, Any],
+    settings: TrainingSettings,
+    streams: Sequence[str] | None,
+) -> dict[str, Any]:
+    """Write down all that decides the result of a run."""
+    records = store.videos("train")
+    store.videos("validation")
+    used = {name: store.streams[name] for name in (streams or store.streams) if name in store.streams}
+    if unknown := [name for name in streams or () if name not in store.streams]:
+        raise DataError(f"{store.path} has no feature stream {', '.join(unknown)}; it has {', '.join(store.streams)}")
+    config = config_from_dict({**model, "input_dim": sum(used.values()), "num_classes": len(store.class_names)})
+    rates = sorted(record.rate_hz for record in records)
+    return {
+        "format": "coadtr-run",
+        "version": 1,
+        "model": config.to_dict(),
+        "training": settings.to_dict(),
+        "data": {
+            "path": str(store.path),
+            "fingerprint": store.fingerprint(),
+            "class_names": list(store.class_names),
+            "background": store.background,
+            "ignored": store.ignored,
+            "streams": used,
+            "rate_hz": rates[len(rates) // 2],
+            "head": "sigmoid" if store.labels(records[0].name, 0, 1).ndim == 2 else "softmax",
+        },
+    }
+
+
+def _settle(out: Path, run: dict[str, Any], *, resume: bool) -> Path | None:
+    """Decide between a new run and going on with an interrupted one; return the checkpoint to go on from."""
+    last = out / "lightning" / "last.ckpt"
+    if not (out / "run.json").exists():
+        out.mkdir(parents=True, exist_ok=True)
+        _write_json(out / "run.json", run)
+        return None
+    if not resume:
+        raise ConfigError(f"{out} holds a run already: choose another `out`, or say resume=true to go on with it")
+    before = _read_run(out)
+    if (out / "checkpoint").exists():
+        raise ConfigError(f"the run in {out} has finished; its checkpoint is {out / 'checkpoint'}: choose another out")
+    for part in ("model", "training", "data"):
+        for name in sorted({*before[part], *run[part]} - {"path"}):
+            if before[part].get(name) != run[part].get(name):
+                raise ConfigError(
+                    f"the run in {out} was started with {part}.{name}={before[part].get(name)!r}, not "
+                    f"{run[part].get(name)!r}: go on with the same settings, or choose another `out`"
+                )
+    return last if last.exists() else None
+
+
+def _trainer(settings: TrainingSettings, out: Path, callbacks: Sequence[Callback], *, progress: bool) -> pl.Trainer:
+    folder = out / "lightning"
+    best = ModelCheckpoint(folder, filename="best", monitor=MONITOR, mode="max", enable_version_counter=False)
+    # `save_last` would write only when the best changes; going on needs the last epoch, whatever its score.
+    last = ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+    bars: list[Callback] = [TQDMProgressBar(leave=True)] if progress else []
+    return pl.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        precision=settings.precision,  # type: ignore[arg-type]
+        max_epochs=settings.max_epochs,
+        gradient_clip_val=settings.gradient_clip or None,
+        deterministic=settings.deterministic,
+        callbacks=[best, last, *bars, *callbacks],
+        logger=[CSVLogger(out / "logs", "csv"), TensorBoardLogger(out / "logs", "tensorboard", version="")],
+        plugins=[SafeCheckpointIO()],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,
+        log_every_n_steps=1,
+        default_root_dir=out,
+    )
+
+
+def train(
+    store: FeatureStore,
+    model: Mapping[str, Any],
+    settings: TrainingSettings,
+    out: str | Path,
+    *,
+    streams: Sequence[str] | None = None,
+    resume: bool = True,
+    command: str = "",
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+) -> TrainingResult:
+    """Train a model, choose its best epoch on the validation videos, and export that as a checkpoint.
+
+    A run that was interrupted goes on from its last whole epoch and ends as an uninterrupted one does.
+
+    Args:
+        store: Features and labels, with videos in the splits ``train`` and ``validation``.
+        model: Settings of the model (``kind`` and so on) without ``input_dim`` and ``num_classes``: the store has
+            these.
+        settings: How to train.
+        out: Folder of the run.
+        streams: Feature streams to use, in this order; None for all.
+        resume: Go on with an interrupted run in ``out``; if false, refuse a folder that holds one.
+        command: Command line to keep with the checkpoint.
+        progress: Show progress bars.
+        callbacks: More Lightning callbacks.
+
+    Returns:
+        Where the checkpoint is, and its validation score.
+
+    Raises:
+        ConfigError: If settings contradict each other or the run that ``out`` holds.
+        DataError: If the store has no training or validation videos, or not the wanted streams.
+        TrainingError: If the loss is not finite.
+    """
+    out = Path(out)
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    run = _describe(store, model, settings, streams)
+    torch.manual_seed(settings.seed)
+    detector = build_model(run["model"])
+    sequences = _use_sequences(detector, settings)
+    data = FeatureDataModule(store, window=detector.window, sequences=sequences, settings=settings, streams=streams)
+    last = _settle(out, run, resume=resume)
+    if detector.config.normalise:
+        mean, deviation = feature_statistics(store, "train", streams)
+        detector.inputs.set_statistics(torch.from_numpy(mean), torch.from_numpy(deviation))
+    module = DetectionModule(
+        detector,
+        settings,
+        sequences=sequences,
+        class_names=store.class_names,
+        background=store.background,
+        ignored=store.ignored,
+    )
+    trainer = _trainer(settings, out, callbacks, progress=progress)
+    with warnings.catch_warnings():
+        # Going on with a run means that its folder is not empty.
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return export_run(out, out / "checkpoint", command=command)
+
+
+def _use_sequences(model: OnlineModel, settings: TrainingSettings) -> bool:
+    exact = model.exactness in ("both", "sequence")
+    if settings.sampling == "sequences" and not exact:
+        raise ConfigError(
+            f"sampling=sequences needs a model whose step is sequence-exact, and {model.config.kind} of depth "
+            f"{model.config.depth} is window-exact: use sampling=windows or auto"
+        )
+    return exact and settings.sampling != "windows"
+
+
+def export_run(
+    run_folder: str | Path, out: str | Path, *, which: str = "best", command: str = "", overwrite: bool = False
+) -> TrainingResult:
+    """Export a training run as a checkpoint that loads without Lightning and without Hydra.
+
+    Args:
+        run_folder: Folder that :func:`train` wrote.
+        out: Folder of the checkpoint.
+        which: ``"best"`` epoch on the validation videos, or the ``"last"``.
+        command: Command line to keep with the checkpoint.
+        overwrite: Replace a checkpoint that is there.
+
+    Returns:
+        Where the checkpoint is, and the validation score of its epoch.
+
+    Raises:
+        ConfigError: If the folder holds no run, or ``which`` is unknown.
+        CheckpointError: If ``out`` exists and may not be replaced.
+    """
+    if which not in ("best", "last"):
+        raise ConfigError(f"which must be best or last, got {which!r}")
+    folder = Path(run_folder)
+    run = _read_run(folder)
+    path = folder / "lightning" / f"{which}.ckpt"
+    if not path.exists():
+        raise ConfigError(f"the run in {folder} has no {which} epoch yet: go on with `coadtr train`")
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    model = build_model(run["model"])
+    prefix = "model."
+    model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in saved["state_dict"].items()})
+    score = float(saved[MONITOR])
+    origin = {
+        "command": command,
+        "data": {name: run["data"][name] for name in ("path", "fingerprint")},
+        "training": run["training"],
+        "metric": {"name": "mAP", "split": "validation", "value": score, "epoch": saved["epoch"]},
+    }
+    save_checkpoint(out, model, _spec(run), origin, overwrite=overwrite)
+    return TrainingResult(Path(out), score, saved["epoch"])

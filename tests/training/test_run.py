@@ -1,0 +1,203 @@
+"""Training runs: they learn, resume exactly, choose on validation, export, and refuse what cannot work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+
+from coadtr.checkpoint import load
+from coadtr.errors import ConfigError, DataError, TrainingError
+from coadtr.training import TrainingResult, TrainingSettings, export_run, train
+
+from .conftest import MakeStore
+
+MODEL = {
+    "kind": "cooadtr",
+    "depth": 1,
+    "window": 8,
+    "embed_dim": 16,
+    "ff_dim": 16,
+    "num_heads": 2,
+    "normalise": True,
+}
+
+
+def settings(**changes: Any) -> TrainingSettings:
+    base = {"max_epochs": 4, "batch_size": 2, "sequence_length": 32, "learning_rate": 1e-2, "schedule": "cosine"}
+    return TrainingSettings(**{**base, "accelerator": "cpu", **changes})
+
+
+class Kill(Callback):
+    """Die in the middle of an epoch, as a killed process does."""
+
+    def __init__(self, epoch: int, batch: int) -> None:
+        self.when = (epoch, batch)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if (trainer.current_epoch, args[2]) == self.when:
+            raise ConnectionAbortedError
+
+
+def weights(result: TrainingResult) -> dict[str, torch.Tensor]:
+    return load(result.checkpoint).model.state_dict()
+
+
+def test_training_learns_and_exports_a_checkpoint_that_says_where_it_came_from(
+    make_store: MakeStore, tmp_path: Path
+) -> None:
+    store = make_store()
+    result = train(store, MODEL, settings(max_epochs=8), tmp_path / "run", command="coadtr train x", progress=False)
+    assert result.validation_map > 0.6
+    checkpoint = load(result.checkpoint)
+    assert checkpoint.spec.streams == {"a": 4, "b": 2}
+    assert checkpoint.origin["command"] == "coadtr train x"
+    assert checkpoint.origin["metric"] == {
+        "name": "mAP", "split": "validation", "value": result.validation_map, "epoch": result.epoch,
+    }  # fmt: skip
+    assert (tmp_path / "run/logs/csv/version_0/metrics.csv").exists()
+    assert list((tmp_path / "run/logs/tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize("kind", ["sequences", "windows"])
+def test_a_killed_run_ends_as_an_uninterrupted_one(make_store: MakeStore, tmp_path: Path, kind: str) -> None:
+    store, wanted = make_store(), settings(sampling=kind, batch_size=2 if kind == "sequences" else 32)
+    whole = train(store, MODEL, wanted, tmp_path / "whole", progress=False)
+    with pytest.raises(ConnectionAbortedError):
+        train(store, MODEL, wanted, tmp_path / "killed", progress=False, callbacks=[Kill(2, 1)])
+    assert not (tmp_path / "killed/checkpoint").exists()
+    resumed = train(store, MODEL, wanted, tmp_path / "killed", progress=False)
+    assert (resumed.validation_map, resumed.epoch) == (whole.validation_map, whole.epoch)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
+    last = [export_run(tmp_path / run, tmp_path / run / "last", which="last") for run in ("whole", "killed")]
+    for name, tensor in weights(last[0]).items():
+        assert torch.equal(tensor, weights(last[1])[name]), name
+
+
+def test_a_run_killed_before_its_first_epoch_ended_starts_again(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store()
+    with pytest.raises(ConnectionAbortedError):
+        train(store, MODEL, settings(), tmp_path / "run", progress=False, callbacks=[Kill(0, 0)])
+    resumed = train(store, MODEL, settings(), tmp_path / "run", progress=False)
+    whole = train(store, MODEL, settings(), tmp_path / "whole", progress=False)
+    assert resumed.validation_map == whole.validation_map
+
+
+def test_the_best_epoch_on_validation_is_exported(make_store: MakeStore, tmp_path: Path) -> None:
+    # A learning rate that grows absurd after the first steps: the best epoch is not the last.
+    wanted = settings(max_epochs=4, learning_rate=3e-2, schedule="step", step_factor=30.0, gradient_clip=0.0)
+    result = train(make_store(), MODEL, wanted, tmp_path / "run", progress=False)
+    last = export_run(tmp_path / "run", tmp_path / "last", which="last")
+    assert result.epoch < last.epoch == 3
+    assert not torch.equal(weights(result)["head.weight"], weights(last)["head.weight"])
+
+
+def test_another_seed_gives_another_model(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store()
+    runs = [
+        train(store, MODEL, settings(seed=seed, max_epochs=1), tmp_path / f"run{seed}", progress=False)
+        for seed in (0, 1)
+    ]
+    assert not torch.equal(weights(runs[0])["head.weight"], weights(runs[1])["head.weight"])
+
+
+@pytest.mark.parametrize("kind", ["sequences", "windows"])
+def test_multi_hot_labels_train_with_sigmoids(make_store: MakeStore, tmp_path: Path, kind: str) -> None:
+    result = train(
+        make_store(multi_hot=True), MODEL, settings(sampling=kind, max_epochs=6), tmp_path / "run", progress=False
+    )
+    assert load(result.checkpoint).spec.head == "sigmoid"
+    assert result.validation_map > 0.5
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {**MODEL, "depth": 2},
+        {**MODEL, "kind": "oadtr"},
+        {**MODEL, "kind": "oadtr", "decoder": True, "decoder_heads": 2, "decoder_depth": 1},
+    ],
+    ids=["cooadtr_b2", "oadtr_b1", "oadtr"],
+)
+def test_window_exact_models_train_on_clips(make_store: MakeStore, tmp_path: Path, model: dict[str, Any]) -> None:
+    result = train(make_store(), model, settings(max_epochs=2, batch_size=32), tmp_path / "run", progress=False)
+    assert 0 < result.validation_map <= 1
+    run = json.loads((tmp_path / "run/run.json").read_text())
+    assert run["training"]["sampling"] == "auto"
+
+
+def test_streams_can_be_chosen(make_store: MakeStore, tmp_path: Path) -> None:
+    result = train(make_store(), MODEL, settings(max_epochs=1), tmp_path / "run", streams=["b"], progress=False)
+    assert load(result.checkpoint).spec.streams == {"b": 2}
+    with pytest.raises(DataError, match=r"flow.*a, b"):
+        train(make_store("again.h5"), MODEL, settings(), tmp_path / "other", streams=["flow"], progress=False)
+    assert not (tmp_path / "other").exists()
+
+
+def test_sequences_are_refused_where_they_are_not_exact(make_store: MakeStore, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="depth 2 is window-exact: use sampling=windows or auto"):
+        train(make_store(), {**MODEL, "depth": 2}, settings(sampling="sequences"), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("splits", "missing"), [("vx", "train"), ("ttx", "validation")])
+def test_a_store_without_the_needed_split_is_refused(
+    make_store: MakeStore, tmp_path: Path, splits: str, missing: str
+) -> None:
+    with pytest.raises(DataError, match=missing):
+        train(make_store(splits=splits), MODEL, settings(), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_is_not_overwritten(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store()
+    train(store, MODEL, settings(max_epochs=1), tmp_path / "run", progress=False)
+    with pytest.raises(ConfigError, match=r"has finished; its checkpoint is .*choose another out"):
+        train(store, MODEL, settings(max_epochs=1), tmp_path / "run", progress=False)
+
+
+def test_a_run_is_gone_on_with_under_its_own_settings_only(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store()
+    with pytest.raises(ConnectionAbortedError):
+        train(store, MODEL, settings(), tmp_path / "run", progress=False, callbacks=[Kill(1, 0)])
+    with pytest.raises(ConfigError, match=r"training\.learning_rate=0\.01, not 0\.02"):
+        train(store, MODEL, settings(learning_rate=2e-2), tmp_path / "run", progress=False)
+    with pytest.raises(ConfigError, match="say resume=true"):
+        train(store, MODEL, settings(), tmp_path / "run", progress=False, resume=False)
+
+
+def test_a_loss_that_is_not_finite_ends_with_a_clear_line(make_store: MakeStore, tmp_path: Path) -> None:
+    wanted = settings(learning_rate=1e30, gradient_clip=0.0)
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) in epoch \d+, batch \d+: lower the learning rate"):
+        train(make_store(), MODEL, wanted, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run/checkpoint").exists()
+
+
+def test_export_needs_a_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no training run"):
+        export_run(tmp_path, tmp_path / "out")
+    with pytest.raises(ConfigError, match="which must be best or last, got 'first'"):
+        export_run(tmp_path, tmp_path / "out", which="first")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_epochs": 0}, "max_epochs must be a whole number of at least 1, got 0"),
+        ({"batch_size": 1.5}, r"batch_size must be a whole number of at least 1, got 1\.5"),
+        ({"learning_rate": 0.0}, r"learning_rate must be positive, got 0\.0"),
+        ({"weight_decay": -1.0}, r"weight_decay must not be negative, got -1\.0"),
+        ({"sampling": "frames"}, "sampling must be one of auto, sequences, windows, got 'frames'"),
+        ({"schedule": "linear"}, "schedule must be one of constant, cosine, step, got 'linear'"),
+    ],
+)
+def test_settings_are_checked(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings(**change)
