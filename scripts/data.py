@@ -1,0 +1,9 @@
+"""Run `coadtr data import` or `coadtr data inspect` from a checkout."""
+
+import sys
+
+from coadtr.cli.main import main
+
+if __name__ == "__main__":
+    sys.argv[1:1] = ["data"]
+    main()
