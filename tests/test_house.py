@@ -25,9 +25,7 @@ def _make(*arguments: str, path: str | None = None) -> subprocess.CompletedProce
     make = shutil.which("make")
     if make is None:
         pytest.skip("make is not installed")
-    environment = {
-        key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "VENV"))
-    }
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "VENV"))}
     environment["PATH"] = path or environment["PATH"]
     command = [make, "--no-print-directory", "-C", str(ROOT), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603

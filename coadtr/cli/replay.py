@@ -51,7 +51,7 @@ def main(cfg: DictConfig) -> None:
             videos=(
                 (
                     video.name,
-                    video.probabilities(spec.ignored),
+                    video.probabilities(spec.ignored, head=spec.head),
                     video.labels,
                     scored_frames(
                         settings["protocol"], video.labels, window=checkpoint.model.window, ignored=spec.ignored
@@ -86,7 +86,7 @@ def replay_store(
             replay(
                 model,
                 videos(),
-                batch_size=settings["batch_size"],
+                batch_size=min(settings["batch_size"], len(records)),
                 device=settings["device"],
                 progress=lambda frames: progress.advance(bar, frames),
             )
@@ -98,6 +98,7 @@ def replay_store(
         ignored=spec.ignored,
         protocol=settings["protocol"],
         window=model.window,
+        head=spec.head,
     )
     try:
         published: int | None = published_macs(spec.model)

@@ -15,13 +15,13 @@ __all__ = ["main"]
 def main(cfg: DictConfig) -> float:
     """Train as the settings say; return the validation score, for sweeps."""
     settings = plain(cfg)
-    with FeatureStore.open(settings["data"]["path"]) as store:
+    with FeatureStore.open(settings["dataset"]["path"]) as store:
         result = train(
             store,
             settings["model"],
             TrainingSettings(**settings["trainer"]),
             settings["out"],
-            streams=settings["data"]["streams"],
+            streams=settings["dataset"]["streams"],
             resume=settings["resume"],
             command=command_line(),
             progress=settings["progress"],

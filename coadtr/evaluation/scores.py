@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coadtr.errors import DataError, ShapeError
-from coadtr.scoring import probabilities
+from coadtr.scoring import Head, probabilities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +54,6 @@ class VideoScores:
                 "check the weights of the model, or replay in a wider dtype"
             )
 
-    def probabilities(self, ignored: int | None = None) -> NDArray[np.float64]:
-        """Return the scores ``(T, C)``: softmax with the ignored class left out."""
-        return probabilities(self.logits, ignored)
+    def probabilities(self, ignored: int | None = None, *, head: Head = "softmax") -> NDArray[np.float64]:
+        """Return the scores ``(T, C)``: softmax with the ignored class left out, or sigmoids for multi-label heads."""
+        return probabilities(self.logits, ignored, head=head)

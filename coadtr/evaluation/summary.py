@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from coadtr.evaluation.protocols import ScoringProtocol
     from coadtr.evaluation.scores import VideoScores
+    from coadtr.scoring import Head
 
 __all__ = ["evaluate_scores"]
 
@@ -30,6 +31,7 @@ def evaluate_scores(
     ignored: int | None = None,
     protocol: str | ScoringProtocol = "all",
     window: int,
+    head: Head = "softmax",
 ) -> dict[str, Any]:
     """Compute the accuracy part of a report from the answers to all videos.
 
@@ -43,6 +45,7 @@ def evaluate_scores(
         ignored: Index of the class that is never scored, or None if there is none.
         protocol: Which frames are scored.
         window: Frames N that one answer attends to (the protocol may leave out the first N-1).
+        head: How logits become scores: ``"softmax"``, or ``"sigmoid"`` for multi-label models.
 
     Returns:
         JSON-ready values: ``mAP``, ``mcAP`` (over classes that occur, in [0, 1]), ``per_class_AP``,
@@ -78,7 +81,7 @@ def evaluate_scores(
         kept = scored_frames(protocol, video.labels, window=window, ignored=ignored)
         if kept.any():
             labels.append(video.labels[kept])
-            scores.append(video.probabilities(ignored)[kept])
+            scores.append(video.probabilities(ignored, head=head)[kept])
     if counts.scored == 0:
         raise DataError(
             f"protocol {protocol.name!r} scores none of {counts.total} frames in {len(names)} videos; "

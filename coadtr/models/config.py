@@ -110,6 +110,7 @@ class CoOadTRConfig(ModelConfig):
         super().__post_init__()
         _one_of(self, "positions", ("learned", "fixed"))
         _one_of(self, "activation", ("gelu", "relu"))
+        _at_least(self, 0, "num_positions")
         if self.num_positions and self.num_positions < self.window:
             raise ConfigError(
                 f"num_positions must be 0 (for 2 N - 1) or at least the window of {self.window} frames, "
@@ -185,7 +186,7 @@ def config_from_dict(settings: Mapping[str, Any]) -> ModelConfig:
     """
     values = dict(settings)
     kind = values.pop("kind", None)
-    if kind not in CONFIGS:
+    if not isinstance(kind, str) or kind not in CONFIGS:
         raise ConfigError(f"unknown kind of model {kind!r}; known are {', '.join(CONFIGS)}")
     fields = {field.name: field for field in dataclasses.fields(CONFIGS[kind])}
     if unknown := sorted(set(values) - set(fields)):

@@ -13,6 +13,7 @@ from coadtr.data import NO_LOSS
 from coadtr.errors import TrainingError
 from coadtr.evaluation import mean_average_precision, per_frame_average_precision
 from coadtr.models import OnlineModel
+from coadtr.scoring import probabilities
 from coadtr.training.losses import frame_loss
 from coadtr.training.settings import TrainingSettings, mix_seed
 
@@ -90,11 +91,10 @@ class DetectionModule(LightningModule):
         logits = torch.cat([answer for answer, _ in self._answers])
         labels = torch.cat([label for _, label in self._answers])
         self._answers.clear()
-        # Average precision is rank-based within a class, so scores of a class must be comparable across frames.
-        scores = logits.softmax(-1) if labels.dtype == torch.int64 else logits.sigmoid()
+        multi_label = labels.dtype != torch.int64
         per_class = per_frame_average_precision(
-            labels.numpy() if labels.dtype == torch.int64 else labels.numpy().astype(np.uint8),
-            scores.numpy(),
+            labels.numpy().astype(np.uint8 if multi_label else np.int64),
+            probabilities(logits.numpy(), self.ignored, head="sigmoid" if multi_label else "softmax"),
             class_names=self.class_names,
             background=self.background,
             ignored=self.ignored,

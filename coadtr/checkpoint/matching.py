@@ -1,0 +1,84 @@
+"""Whether features and classes are those that a checkpoint was trained on, and if not, what differs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from coadtr.checkpoint.spec import CheckpointSpec
+
+__all__ = ["describe_streams", "explain_mismatch"]
+
+RATE_TOLERANCE: Final = 0.01
+
+
+def describe_streams(streams: Mapping[str, int]) -> str:
+    """List streams with their channels, in order.
+
+    Example:
+        >>> describe_streams({"rgb": 2048, "flow": 1024})
+        'rgb 2048 + flow 1024'
+    """
+    return " + ".join(f"{name} {channels}" for name, channels in streams.items()) or "none"
+
+
+def explain_mismatch(
+    spec: CheckpointSpec,
+    streams: Mapping[str, int],
+    rate_hz: float | None,
+    class_names: Sequence[str] | None,
+) -> str | None:
+    """Say what keeps a checkpoint from being used on features and classes, or None if nothing does.
+
+    Args:
+        spec: Description of the checkpoint.
+        streams: Name and channels of each feature stream, in order.
+        rate_hz: Frames a second, or None if unknown.
+        class_names: Names of the classes, or None if unknown.
+    """
+    return (
+        _explain_streams(spec.streams, streams)
+        or (None if rate_hz is None else _explain_rate(spec.rate_hz, rate_hz))
+        or (None if class_names is None else _explain_classes(spec.class_names, class_names))
+    )
+
+
+def _explain_streams(wanted: Mapping[str, int], given: Mapping[str, int]) -> str | None:
+    if list(wanted.items()) == list(given.items()):
+        return None
+    both = f"the model takes {describe_streams(wanted)}, the features are {describe_streams(given)}"
+    if dict(wanted) == dict(given):
+        return f"{both}: the streams are in another order; give them in the model's"
+    if missing := [name for name in wanted if name not in given]:
+        return f"{both}: stream {missing[0]!r} is missing; use features that have it"
+    if unknown := [name for name in given if name not in wanted]:
+        return f"{both}: the model knows no stream {unknown[0]!r}; leave it out"
+    name = next(name for name in wanted if wanted[name] != given[name])
+    return f"{both}: stream {name!r} has {given[name]} channels, not {wanted[name]}; use features of that width"
+
+
+def _explain_rate(wanted: float, given: float) -> str | None:
+    # Written so that a rate which is not a number is refused too.
+    if abs(given - wanted) <= RATE_TOLERANCE * wanted:
+        return None
+    return f"the model was trained at {wanted:g} frames a second, the features have {given:g}; resample them"
+
+
+def _explain_classes(wanted: Sequence[str], given: Sequence[str]) -> str | None:
+    if list(wanted) == list(given):
+        return None
+    lacking = [name for name in wanted if name not in given]
+    unknown = [name for name in given if name not in wanted]
+    if lacking or unknown:
+        parts = [f"the data have no class {', '.join(lacking)}"] if lacking else []
+        parts += [f"the model has no class {', '.join(unknown)}"] if unknown else []
+        return f"{'; '.join(parts)}: use data with the model's classes"
+    if len(wanted) != len(given):
+        return f"the data list {len(given)} classes, some twice, the model has {len(wanted)}; use the model's classes"
+    index = next(i for i, (a, b) in enumerate(zip(wanted, given, strict=True)) if a != b)
+    return (
+        f"class {index} is {given[index]!r} in the data and {wanted[index]!r} in the model: "
+        "the classes are in another order; use data with the model's"
+    )

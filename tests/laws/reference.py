@@ -1,0 +1,191 @@
+"""Slow, obvious references: float64 numpy, one stream, one query and one head at a time, straight from the equations.
+
+Nothing here is shared with the package but the weights: no ring, no slots, no blocks of queries, no masks. Frames that
+a stream has not seen are simply not there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from coadtr.layers import AttentionProjections, ContinualEncoder, EncoderBlock
+from coadtr.models import CoOadTR, InputFrames, OadTR
+from coadtr.models.decoder import CrossAttention, DecoderLayer
+
+Array = npt.NDArray[np.float64]
+Block = EncoderBlock[Any]  # the wiring is the same around every attention layer
+
+
+def array(tensor: Tensor) -> Array:
+    return tensor.detach().double().numpy()
+
+
+def linear(layer: nn.Linear, x: Array) -> Array:
+    y: Array = x @ array(layer.weight).T
+    bias: Tensor | None = layer.bias
+    return y if bias is None else y + array(bias)
+
+
+def norm(layer: nn.Module, x: Array) -> Array:
+    assert isinstance(layer, nn.LayerNorm)
+    centred = x - x.mean(-1, keepdims=True)
+    deviation = np.sqrt((centred**2).mean(-1, keepdims=True) + layer.eps)
+    normal: Array = centred / deviation
+    return normal * array(layer.weight) + array(layer.bias)
+
+
+def activation(layer: nn.Module, x: Array) -> Array:
+    if isinstance(layer, nn.ReLU):
+        return np.maximum(x, 0)
+    error_function: Array = np.vectorize(math.erf)(x / math.sqrt(2))
+    return x * (1 + error_function) / 2
+
+
+def feed_forward(layers: nn.Sequential, x: Array) -> Array:
+    first, act, _, last = layers
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    return linear(last, activation(act, linear(first, x)))
+
+
+def attend(query: Array, keys: Array, values: Array, heads: int) -> Array:
+    """One query ``(E,)`` over keys and values ``(n, E)``, head by head."""
+    width = len(query) // heads
+    parts = []
+    for head in range(heads):
+        mine = slice(head * width, (head + 1) * width)
+        logits = keys[:, mine] @ query[mine] / math.sqrt(width)
+        weights = np.exp(logits - logits.max())
+        parts.append(weights @ values[:, mine] / weights.sum())
+    return np.concatenate(parts)
+
+
+def project(layer: AttentionProjections, x: Array) -> tuple[Array, Array, Array]:
+    """Unscaled queries, keys and values, heads side by side."""
+    q, k, v = np.split(linear(layer.in_proj, x), 3, axis=-1)
+    return q, k, v
+
+
+def attention(layer: AttentionProjections, clip: Array) -> Array:
+    """Every frame of a clip attends every frame of it."""
+    q, k, v = project(layer, clip)
+    return linear(layer.out_proj, np.stack([attend(one, k, v, layer.num_heads) for one in q]))
+
+
+def block(layer: Block, clip: Array) -> Array:
+    entered = norm(layer.attention_norm, clip) if layer.norm_first else clip
+    y = clip + attention(layer.attention, entered)
+    if layer.norm_first:
+        return y + feed_forward(layer.feed_forward, norm(layer.feed_forward_norm, y))
+    y = norm(layer.attention_norm, y)
+    return norm(layer.feed_forward_norm, y + feed_forward(layer.feed_forward, y))
+
+
+def encoder(layer: ContinualEncoder, clip: Array) -> Array:
+    blocks = [layer.first] if layer.first is not None else []
+    for part in [*blocks, *layer.middle, layer.last]:
+        assert isinstance(part, EncoderBlock)
+        clip = block(part, clip)
+    newest: Array = clip[-1]
+    return newest
+
+
+def embed(inputs: InputFrames, clip: Array) -> Array:
+    if inputs.normalise:
+        clip = (clip - array(inputs.mean)) * array(inputs.scale)
+    return linear(inputs.embed, clip)
+
+
+def cooadtr_tokens(model: CoOadTR, clip: Array, first: int) -> Array:
+    table = array(model.positions.table)
+    positions: Array = np.stack([table[(first + i) % len(table)] for i in range(len(clip))])
+    return embed(model.inputs, clip) + positions
+
+
+def cooadtr(model: CoOadTR, clip: Array, first: int) -> Array:
+    encoded = encoder(model.encoder, cooadtr_tokens(model, clip, first))
+    return linear(model.head, norm(model.norm, encoded))
+
+
+def cross_attention(layer: CrossAttention, queries: Array, memory: Array, *, causal: bool = False) -> Array:
+    k, v = linear(layer.key, memory), linear(layer.value, memory)
+    attended = []
+    for i, query in enumerate(linear(layer.query, queries)):
+        seen = i + 1 if causal else len(memory)
+        attended.append(attend(query, k[:seen], v[:seen], layer.num_heads))
+    return linear(layer.out, np.stack(attended))
+
+
+def oadtr(model: OadTR, clip: Array) -> Array:
+    """The clip model on at most N frames, which take the last positions of the window."""
+    positions = array(model.positions)
+    tokens = embed(model.inputs, clip) + positions[model.window - len(clip) : model.window]
+    if model.class_token is not None:
+        tokens = np.concatenate([tokens, array(model.class_token)[0] + positions[model.window :]])
+    for part in model.blocks:
+        assert isinstance(part, EncoderBlock)
+        tokens = block(part, tokens)
+    encoded = norm(model.norm, tokens)
+    if model.decoder is None:
+        return linear(model.head, encoded[-1])
+    x = array(model.decoder.queries)[0]
+    for layer in model.decoder.layers:
+        assert isinstance(layer, DecoderLayer)
+        x = norm(layer.norms[0], x + cross_attention(layer.self_attention, x, x, causal=True))
+        x = norm(layer.norms[1], x + cross_attention(layer.cross_attention, x, encoded))
+        x = norm(layer.norms[2], x + feed_forward(layer.feed_forward, x))
+    decoded = norm(model.decoder.norm, x)
+    return linear(model.head, np.concatenate([encoded[-1], decoded.mean(0)]))
+
+
+# What a state holds after a whole stream.
+
+
+def slots(rows: Array, window: int) -> Array:
+    """Put the last N rows of a stream into their slots: row p into slot p mod N; slots never written hold zero."""
+    kept = np.zeros((window, *rows.shape[1:]))
+    for p in range(max(0, len(rows) - window), len(rows)):
+        kept[p % window] = rows[p]
+    return kept
+
+
+def by_head(layer: AttentionProjections, rows: Array) -> Array:
+    return np.stack(np.split(rows, layer.num_heads, axis=-1))
+
+
+def ring_state(layer: AttentionProjections, tokens: Array) -> tuple[Any, ...]:
+    _, k, v = project(layer, tokens)
+    keys, values = (by_head(layer, slots(part, layer.window)) for part in (k, v))
+    return keys, values, np.array(len(tokens))
+
+
+def retroactive_state(layer: AttentionProjections, tokens: Array) -> tuple[Any, ...]:
+    q = by_head(layer, slots(project(layer, tokens)[0], layer.window)) / math.sqrt(layer.head_dim)
+    keys, values, count = ring_state(layer, tokens)
+    logits = np.array([[[query @ key for key in k] for query in head] for head, k in zip(q, keys, strict=True)])
+    return q, keys, values, logits, count
+
+
+def block_state(layer: Block, tokens: Array, *, retroactive: bool) -> tuple[Any, ...]:
+    entered = norm(layer.attention_norm, tokens) if layer.norm_first else tokens
+    if not retroactive:
+        return ring_state(layer.attention, entered)
+    return slots(tokens, layer.attention.window), retroactive_state(layer.attention, entered)
+
+
+def encoder_state(layer: ContinualEncoder, tokens: Array) -> tuple[Any, ...]:
+    if layer.first is not None:
+        return block_state(layer.first, tokens, retroactive=True)
+    return block_state(layer.last, tokens, retroactive=False)
+
+
+def clip_state(model: OadTR, frames: Array) -> tuple[Any, ...]:
+    clip = np.zeros((model.window, model.input_dim))
+    last = frames[-model.window :]
+    clip[model.window - len(last) :] = last
+    return clip, np.array(len(frames))
