@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from coadtr.errors import ShapeError
 from coadtr.layers.projection import (
     AttentionProjections,
     attention_weights,
@@ -98,7 +97,7 @@ class SingleOutputAttention(AttentionProjections):
         Raises:
             ShapeError: If ``frame`` is not ``(B, E)``.
         """
-        require_frame(frame, self.embed_dim, "SingleOutputAttention.step")
+        require_frame(frame, self.embed_dim, len(state.frames), "SingleOutputAttention.step")
         q, k, v = self.project(frame)
         state = write_ring(state, k, v)
         seen = slot_positions(state.frames, self.window) >= 0
@@ -214,7 +213,7 @@ class RetroactiveAttention(AttentionProjections):
         Raises:
             ShapeError: If ``frame`` is not ``(B, E)``.
         """
-        require_frame(frame, self.embed_dim, "RetroactiveAttention.step")
+        require_frame(frame, self.embed_dim, len(state.frames), "RetroactiveAttention.step")
         q, k, v = self.project(frame)
         slot = state.frames % self.window
         write_slot(state.queries, q, slot)
@@ -240,7 +239,5 @@ class RetroactiveAttention(AttentionProjections):
         Raises:
             ShapeError: If ``clip`` is not ``(B, n <= N, E)``.
         """
-        require_sequence(clip, self.embed_dim, "RetroactiveAttention.forward")
-        if clip.shape[1] > self.window:
-            raise ShapeError(f"a clip holds at most the window's {self.window} frames, got {clip.shape[1]}")
+        require_sequence(clip, self.embed_dim, "RetroactiveAttention.forward", longest=self.window)
         return self.attend_clip(clip, mask)

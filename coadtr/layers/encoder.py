@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from coadtr.errors import ConfigError
 from coadtr.layers.attention import RetroactiveAttention, RetroactiveState, SingleOutputAttention
-from coadtr.layers.projection import AttentionProjections
+from coadtr.layers.projection import AttentionProjections, require_frame
 from coadtr.layers.ring import RingState, write_slot
 from coadtr.layers.state import reset_rows
 
@@ -140,6 +140,7 @@ class SingleOutputBlock(EncoderBlock[SingleOutputAttention]):
 
     def step(self, frame: Tensor, state: RingState) -> tuple[Tensor, RingState]:
         """Take in one frame ``(B, E)`` and answer for it ``(B, E)``; the state's storage is reused."""
+        require_frame(frame, self.attention.embed_dim, len(state.frames), "SingleOutputBlock.step")
         attended, state = self.attention.step(self.enter(frame), state)
         return self.leave(frame, attended), state
 
@@ -195,6 +196,7 @@ class RetroactiveBlock(EncoderBlock[RetroactiveAttention]):
             ``(B, N, E)`` outputs in slot order, and the state after the frame. Rows of slots that were never written
             have no meaning.
         """
+        require_frame(frame, self.attention.embed_dim, len(state.tokens), "RetroactiveBlock.step")
         slot = state.attention.frames % self.attention.window
         write_slot(state.tokens.unsqueeze(1), frame.unsqueeze(1), slot)
         attended, attention = self.attention.step(self.enter(frame), state.attention)

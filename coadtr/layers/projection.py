@@ -13,24 +13,28 @@ from coadtr.errors import ConfigError, ShapeError
 __all__ = ["AttentionProjections", "attention_weights", "require_frame", "require_sequence"]
 
 
-def require_frame(x: Tensor, width: int, what: str) -> None:
-    """Check that ``x`` is one frame per stream, ``(B, width)``.
+def require_frame(x: Tensor, width: int, streams: int, what: str) -> None:
+    """Check that ``x`` is one frame for each stream of a state, ``(streams, width)``.
 
     Raises:
         ShapeError: If it is not.
     """
-    if x.dim() != 2 or x.shape[1] != width:
-        raise ShapeError(f"{what} takes one frame per stream, (B, {width}); got {tuple(x.shape)}")
+    if x.shape != (streams, width):
+        raise ShapeError(
+            f"{what} takes one frame per stream, (B, {width}); got {tuple(x.shape)} with a state of B={streams} streams"
+        )
 
 
-def require_sequence(x: Tensor, width: int, what: str) -> None:
-    """Check that ``x`` is a sequence per stream, ``(B, T, width)`` with T >= 1.
+def require_sequence(x: Tensor, width: int, what: str, *, longest: int | None = None) -> None:
+    """Check that ``x`` is a sequence per stream, ``(B, T, width)`` with T from 1 to ``longest``.
 
     Raises:
         ShapeError: If it is not.
     """
     if x.dim() != 3 or x.shape[2] != width or x.shape[1] < 1:
         raise ShapeError(f"{what} takes a sequence per stream, (B, T >= 1, {width}); got {tuple(x.shape)}")
+    if longest is not None and x.shape[1] > longest:
+        raise ShapeError(f"{what}: a clip holds at most the window's {longest} frames, got {x.shape[1]}")
 
 
 def attention_weights(logits: Tensor, mask: Tensor | None) -> Tensor:

@@ -53,7 +53,7 @@ def init_ring(
 
 
 def write_slot(cache: Tensor, entry: Tensor, slot: Tensor) -> None:
-    """Write one entry per stream into its slot, in place.
+    """Write one entry per stream into its slot, in place, in the cache's dtype (autocast may bring another).
 
     Args:
         cache: ``(B, H, N, d)``.
@@ -62,7 +62,7 @@ def write_slot(cache: Tensor, entry: Tensor, slot: Tensor) -> None:
     """
     batch, heads, _, dim = cache.shape
     index = slot.view(batch, 1, 1, 1).expand(batch, heads, 1, dim)
-    cache.scatter_(2, index, entry.unsqueeze(2))
+    cache.scatter_(2, index, entry.unsqueeze(2).to(cache.dtype))
 
 
 def write_ring(state: RingState, key: Tensor, value: Tensor) -> RingState:

@@ -77,7 +77,7 @@ def answer_windows(answer_clip: Callable[[Tensor, Tensor], Tensor], sequence: Te
     """
     windows, mask = left_windows(sequence, window)
     streams = sequence.shape[0]
-    at_once = max(1, WINDOWS_AT_ONCE // streams)
+    at_once = max(1, WINDOWS_AT_ONCE // max(1, streams))
     answers = []
     for start in range(0, sequence.shape[1], at_once):
         clips = windows[:, start : start + at_once]
@@ -203,6 +203,7 @@ class ContinualEncoder(nn.Module):
         Returns:
             ``(B, E)``.
         """
+        require_sequence(clip, self.last.attention.embed_dim, "ContinualEncoder.answer_clip", longest=self.window)
         if self.first is not None:
             clip = self.first(clip, mask)
         for block in self.middle:

@@ -39,10 +39,12 @@ class InputFrames(nn.Module):
         """Store mean and standard deviation of each channel, ``(D,)`` each, over the training frames.
 
         Raises:
-            ConfigError: If the model does not normalise, or the sizes are not D.
+            ConfigError: If the model does not normalise, the sizes are not D, or a deviation cannot be divided by.
         """
         if not self.normalise:
             raise ConfigError("this model does not normalise its input; build it with normalise=True")
+        if not (torch.isfinite(mean).all() and torch.isfinite(deviation).all() and (deviation > 0).all()):
+            raise ConfigError("mean and deviation must be finite, and every deviation above zero, to be divided by")
         if mean.shape != self.mean.shape or deviation.shape != self.mean.shape:
             raise ConfigError(
                 f"mean and deviation must hold {self.mean.numel()} channels, got {mean.numel()} and {deviation.numel()}"
@@ -95,7 +97,10 @@ class OnlineModel(nn.Module, ABC):
 
     @abstractmethod
     def step(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Answer one frame of each stream: ``(B, D)`` in, logits ``(B, C)`` out; the state's storage is reused."""
+        """Answer one frame of each stream: ``(B, D)`` in, logits ``(B, C)`` out; the state's storage is reused.
+
+        For inference: run it under ``torch.inference_mode``, as gradients cannot flow through storage that is reused.
+        """
 
     @abstractmethod
     def reset_rows(self, state: Any, rows: Tensor) -> Any:

@@ -15,6 +15,15 @@ from coadtr.errors import ConfigError
 __all__ = ["PRESETS", "CoOadTRConfig", "ModelConfig", "OadTRConfig", "config_from_dict", "preset"]
 
 
+def _check_types(config: Any) -> None:
+    for field in dataclasses.fields(config):
+        wanted, value = field.default, getattr(config, field.name)
+        if isinstance(wanted, (bool, str)) and not isinstance(value, type(wanted)):
+            raise ConfigError(f"{field.name} must be a {type(wanted).__name__}, got {value!r}")
+        if isinstance(wanted, float) and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise ConfigError(f"{field.name} must be a number, got {value!r}")
+
+
 def _at_least(config: Any, least: float, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
@@ -68,6 +77,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that no model can be built from."""
+        _check_types(self)
         _at_least(self, 1, "input_dim", "window", "embed_dim", "num_heads", "ff_dim", "depth")
         _at_least(self, 2, "num_classes")
         _fraction(self, "dropout", "attention_dropout", "input_dropout")
@@ -115,6 +125,12 @@ class CoOadTRConfig(ModelConfig):
             raise ConfigError(
                 f"num_positions must be 0 (for 2 N - 1) or at least the window of {self.window} frames, "
                 f"got {self.num_positions}"
+            )
+
+        if self.positions == "fixed" and (self.embed_dim % 2 or self.cycle < 2):
+            raise ConfigError(
+                f"fixed positions need an even embed_dim and at least 2 positions, got embed_dim={self.embed_dim} and "
+                f"{self.cycle} positions: use positions=learned"
             )
 
     @property
@@ -194,12 +210,6 @@ def config_from_dict(settings: Mapping[str, Any]) -> ModelConfig:
     required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
     if missing := sorted(required - set(values)):
         raise ConfigError(f"{kind} needs the setting {', '.join(missing)}")
-    for name, value in values.items():
-        wanted = fields[name].default
-        if isinstance(wanted, (bool, str)) and not isinstance(value, type(wanted)):
-            raise ConfigError(f"{name} must be a {type(wanted).__name__}, got {value!r}")
-        if isinstance(wanted, float) and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise ConfigError(f"{name} must be a number, got {value!r}")
     return CONFIGS[kind](**values)
 
 
@@ -222,6 +232,10 @@ def preset(name: str, *, input_dim: int, num_classes: int, **changes: Any) -> Mo
         >>> preset("cooadtr_b2", input_dim=4096, num_classes=22, embed_dim=512).depth
         2
     """
+    if "kind" in changes:
+        raise ConfigError(
+            f"preset {name!r} has its own kind: choose another preset instead of kind={changes['kind']!r}"
+        )
     if name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
     return config_from_dict({**PRESETS[name], "input_dim": input_dim, "num_classes": num_classes, **changes})

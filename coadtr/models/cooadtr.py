@@ -93,7 +93,7 @@ class CoOadTR(OnlineModel):
         Raises:
             ShapeError: If ``frame`` is not ``(B, D)``.
         """
-        require_frame(frame, self.input_dim, "CoOadTR.step")
+        require_frame(frame, self.input_dim, len(self.encoder.frames_seen(state)), "CoOadTR.step")
         token = self.drop(self.positions(self.inputs(frame), self.encoder.frames_seen(state)))
         encoded, state = self.encoder.step(token, state)
         return self.classify(encoded), state
@@ -117,5 +117,5 @@ class CoOadTR(OnlineModel):
         Raises:
             ShapeError: If ``clip`` is not ``(B, n, D)``.
         """
-        require_sequence(clip, self.input_dim, "CoOadTR.answer_clip")
+        require_sequence(clip, self.input_dim, "CoOadTR.answer_clip", longest=self.window)
         return self.classify(self.encoder.answer_clip(self.embed(clip, first_frame)))

@@ -127,7 +127,7 @@ class OadTR(OnlineModel):
         Raises:
             ShapeError: If ``clip`` is not ``(B, n, D)``.
         """
-        require_sequence(clip, self.input_dim, "OadTR.run_clip")
+        require_sequence(clip, self.input_dim, "OadTR.run_clip", longest=self.window)
         tokens = self.inputs(clip)
         first = self.window - clip.shape[1]
         if self.class_token is not None:
@@ -148,7 +148,7 @@ class OadTR(OnlineModel):
         Raises:
             ShapeError: If ``frame`` is not ``(B, D)``.
         """
-        require_frame(frame, self.input_dim, "OadTR.step")
+        require_frame(frame, self.input_dim, len(state.frames), "OadTR.step")
         clip = torch.cat([state.clip[:, 1:], frame.unsqueeze(1)], dim=1)
         frames = state.frames + 1
         slot = torch.arange(self.window, device=frame.device)

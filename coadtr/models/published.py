@@ -118,11 +118,18 @@ def load_published(model: OnlineModel, weights: Mapping[str, Tensor]) -> None:
     left = sorted(name for name in weights if name not in known and not any(part in name for part in UNUSED))
     if left:
         raise CheckpointError(f"the model has no place for the published weights {', '.join(left[:5])}")
-    for ours, (theirs, tensor) in mapped.items():
-        squeezed = tensor.squeeze(-1) if tensor.dim() == 3 and state[ours].dim() == 2 else tensor
-        if squeezed.shape != state[ours].shape:
+    tensors = {ours: _without_kernel(tensor, state[ours]) for ours, (_, tensor) in mapped.items()}
+    for ours, tensor in tensors.items():
+        if tensor.shape != state[ours].shape:
             raise CheckpointError(
-                f"published weight {theirs} has shape {tuple(tensor.shape)}, the model wants {tuple(state[ours].shape)}"
+                f"published weight {mapped[ours][0]} has shape {tuple(tensor.shape)}, "
+                f"the model wants {tuple(state[ours].shape)}"
             )
-        with torch.no_grad():
-            state[ours].copy_(squeezed)
+    with torch.no_grad():
+        for ours, tensor in tensors.items():
+            state[ours].copy_(tensor)
+
+
+def _without_kernel(tensor: Tensor, ours: Tensor) -> Tensor:
+    """Make a linear weight of a convolution's of kernel size one."""
+    return tensor.squeeze(-1) if tensor.dim() == 3 and ours.dim() == 2 else tensor

@@ -141,7 +141,6 @@ def test_a_sequence_of_another_shape_is_refused(name: str, method: str, named: s
         call(torch.zeros(shape, dtype=torch.float64))
 
 
-@pytest.mark.xfail(raises=(RuntimeError, pytest.fail.Exception), reason="torch refuses some, one is answered silently")
 @every_preset
 @pytest.mark.parametrize("surplus", [1, 2, 3])
 def test_a_clip_longer_than_the_window_is_refused(name: str, surplus: int) -> None:
