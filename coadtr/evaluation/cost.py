@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from coadtr.errors import ConfigError
 from coadtr.evaluation.replay import answering, placement
+from coadtr.layers import state_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,32 +109,6 @@ def parameters(model: object) -> int:
         8
     """
     return sum(parameter.numel() for parameter in model.parameters()) if isinstance(model, nn.Module) else 0
-
-
-def state_bytes(state: object) -> int:
-    """Return the bytes of all tensors in a state, nested in tuples, lists and mappings as it may be.
-
-    The state of one stream is that of ``model.init_state(1)``.
-
-    Raises:
-        ConfigError: The state holds something that is neither a tensor nor a number.
-
-    Example:
-        >>> state_bytes((torch.zeros(1, 4), [torch.zeros(1, dtype=torch.int64)], None))
-        24
-    """
-    if isinstance(state, Tensor):
-        return state.numel() * state.element_size()
-    if isinstance(state, Mapping):
-        return sum(state_bytes(part) for part in state.values())
-    if isinstance(state, Sequence) and not isinstance(state, str | bytes):
-        return sum(state_bytes(part) for part in state)
-    if state is None or isinstance(state, int | float):
-        return 0
-    raise ConfigError(
-        f"a state holds a {type(state).__name__}, whose bytes are unknown; "
-        "keep state in tensors, nested in tuples, lists or mappings"
-    )
 
 
 def macs_per_step(model: Detector[Any]) -> int:

@@ -6,13 +6,13 @@ it goes into ``step`` and comes out again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from coadtr.errors import ShapeError
+from coadtr.errors import ConfigError, ShapeError
 
 __all__ = ["clone_state", "reset_rows", "state_bytes", "state_tensors"]
 
@@ -101,12 +101,28 @@ def reset_rows(state: S, rows: Tensor, fresh: S) -> S:
     return chosen
 
 
-def state_bytes(state: Any) -> int:
-    """Count the bytes that the tensors of a state hold.
+def state_bytes(state: object) -> int:
+    """Return the bytes of all tensors in a state, nested in tuples, lists and mappings as it may be.
+
+    The state of one stream is that of ``model.init_state(1)``.
+
+    Raises:
+        ConfigError: The state holds something that is neither a tensor nor a number.
 
     Example:
         >>> import torch
-        >>> state_bytes((torch.zeros(2, dtype=torch.float32), (torch.zeros(1, dtype=torch.int64),)))
-        16
+        >>> state_bytes((torch.zeros(1, 4), [torch.zeros(1, dtype=torch.int64)], None))
+        24
     """
-    return sum(tensor.numel() * tensor.element_size() for tensor in state_tensors(state))
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    if isinstance(state, Mapping):
+        return sum(state_bytes(part) for part in state.values())
+    if isinstance(state, Sequence) and not isinstance(state, str | bytes):
+        return sum(state_bytes(part) for part in state)
+    if state is None or isinstance(state, int | float):
+        return 0
+    raise ConfigError(
+        f"a state holds a {type(state).__name__}, whose bytes are unknown; "
+        "keep state in tensors, nested in tuples, lists or mappings"
+    )
