@@ -141,8 +141,8 @@ class RetroactiveState(NamedTuple):
     Attributes:
         queries: ``(B, H, N, E/H)``, scaled.
         keys: ``(B, H, N, E/H)``.
-        values: ``(B, H, N, E/H)``.
-        logits: ``(B, H, N, N)``, query slot by key slot.
+        values: ``(B, H, N, E/H)``; ``(B, H, N, E)`` where the output projection is folded into them.
+        logits: ``(B, N, H, N)``, query slot by head by key slot.
         frames: ``(B,) int64``, frames seen by each stream.
     """
 
@@ -166,6 +166,8 @@ class RetroactiveAttention(AttentionProjections):
     The published algorithm keeps running sums of exponentials and takes old terms off; a large logit then leaves an
     error behind when its frame leaves the window. Here the logits themselves are cached, which costs N^2 E
     multiply-accumulates for the weighted sums but is exact: each softmax is taken afresh, with its own maximum.
+    Where it is cheaper, the output projection is applied to each head's value once, as it comes in, and not to N outputs
+    at every step.
 
     Source: Hedegaard et al., ICLR 2023, section 3.2 and Fig. 1.
 
@@ -188,8 +190,18 @@ class RetroactiveAttention(AttentionProjections):
         ring = init_ring(
             batch_size, self.num_heads, self.window, self.head_dim, dtype=weight.dtype, device=weight.device
         )
-        logits = ring.keys.new_zeros(batch_size, self.num_heads, self.window, self.window)
-        return RetroactiveState(torch.zeros_like(ring.keys), ring.keys, ring.values, logits, ring.frames)
+        logits = ring.keys.new_zeros(batch_size, self.window, self.num_heads, self.window)
+        folded = (batch_size, self.num_heads, self.window, self.embed_dim)
+        values = ring.keys.new_zeros(folded) if self.folds else ring.values
+        return RetroactiveState(torch.zeros_like(ring.keys), ring.keys, values, logits, ring.frames)
+
+    @property
+    def folds(self) -> bool:
+        """Whether the output projection is folded into the cached values.
+
+        That makes the N outputs cost ``N^2 H E`` multiply-accumulates, not ``N^2 E + N E^2``.
+        """
+        return self.window * (self.num_heads - 1) < self.embed_dim
 
     def reset_rows(self, state: RetroactiveState, rows: Tensor) -> RetroactiveState:
         """Make the streams where ``rows`` ``(B,) bool`` is true fresh again."""
@@ -218,13 +230,23 @@ class RetroactiveAttention(AttentionProjections):
         slot = state.frames % self.window
         write_slot(state.queries, q, slot)
         write_slot(state.keys, k, slot)
-        write_slot(state.values, v, slot)
+        write_slot(state.values, self._fold(v) if self.folds else v, slot)
         state = state._replace(frames=state.frames + 1)
-        write_slot(state.logits, (q.unsqueeze(2) @ state.keys.transpose(2, 3)).squeeze(2), slot)
-        write_slot(state.logits.transpose(2, 3), (state.queries @ k.unsqueeze(3)).squeeze(3), slot)
+        row = (q.unsqueeze(2) @ state.keys.transpose(2, 3)).squeeze(2)
+        column = (state.queries @ k.unsqueeze(3)).squeeze(3)
+        write_slot(state.logits.transpose(1, 2), row, slot)
+        write_slot(state.logits.permute(0, 2, 3, 1), column, slot)
         seen = self.positions(state) >= 0
         weights = attention_weights(state.logits, seen[:, None, None])
-        return self.merge(weights @ state.values), state
+        if not self.folds:
+            return self.merge(weights.transpose(1, 2) @ state.values), state
+        outputs = weights.flatten(2) @ state.values.flatten(1, 2)
+        return (outputs + self.out_proj.bias if self.out_bias else outputs), state
+
+    def _fold(self, v: Tensor) -> Tensor:
+        """Apply each head's part of the output projection to its value: ``(B, H, E/H)`` to ``(B, H, E)``."""
+        weight = self.out_proj.weight.unflatten(1, (self.num_heads, self.head_dim))
+        return torch.einsum("bhd,ehd->bhe", v, weight)
 
     def forward(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend over clips: every frame to every frame.
