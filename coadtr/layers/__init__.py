@@ -4,7 +4,7 @@ All are batch first. Every layer offers ``init_state(batch_size)``, ``step(frame
 and says which whole-sequence computation its step equals. Modules hold parameters only; states are values.
 """
 
-from coadtr.layers.attention import RetroactiveAttention, RetroactiveState, SingleOutputAttention, band_mask
+from coadtr.layers.attention import RetroactiveAttention, RetroactiveState, SingleOutputAttention
 from coadtr.layers.encoder import (
     Activation,
     EncoderBlock,
@@ -20,7 +20,7 @@ from coadtr.layers.projection import (
     require_sequence,
 )
 from coadtr.layers.ring import RingState, init_ring, slot_positions, write_ring
-from coadtr.layers.stack import ContinualEncoder, EncoderState, answer_windows, left_windows
+from coadtr.layers.stack import ContinualEncoder, EncoderState, answer_windows
 from coadtr.layers.state import clone_state, reset_rows, state_bytes, state_tensors
 
 __all__ = [
@@ -39,11 +39,9 @@ __all__ = [
     "SingleOutputBlock",
     "answer_windows",
     "attention_weights",
-    "band_mask",
     "clone_state",
     "cyclic_sinusoidal_table",
     "init_ring",
-    "left_windows",
     "require_frame",
     "require_sequence",
     "reset_rows",

@@ -18,32 +18,39 @@ from coadtr.layers.projection import (
     require_frame,
     require_sequence,
 )
-from coadtr.layers.ring import RingState, init_ring, slot_positions, write_ring, write_slot
+from coadtr.layers.ring import RingState, init_ring, read_past, slot_positions, write_ring, write_slot, write_slots
 from coadtr.layers.state import reset_rows
 
-__all__ = ["RetroactiveAttention", "RetroactiveState", "SingleOutputAttention", "band_mask"]
+__all__ = ["RetroactiveAttention", "RetroactiveState", "SingleOutputAttention"]
 
 
-def band_mask(start: int, queries: int, window: int, *, device: torch.device | None = None) -> Tensor:
-    """Say which keys a block of queries attends under the band mask 0 <= t - s < N.
+def band_attention(q: Tensor, k: Tensor, v: Tensor, exists: Tensor, attention: AttentionProjections) -> Tensor:
+    """Attend under the band mask 0 <= t - s < N, in blocks: cost and memory grow with T N, not with T^2.
 
     Args:
-        start: Frame index of the first query.
-        queries: Queries in the block; query i is frame ``start + i``.
-        window: Frames N attended.
-        device: Where the mask is made.
+        q: ``(B, H, T, E/H)``, scaled.
+        k: ``(B, H, N - 1 + T, E/H)``: keys of the N - 1 frames before the first query, then of the queries' frames.
+        v: ``(B, H, N - 1 + T, E/H)``.
+        exists: ``(B or 1, N - 1 + T) bool``, false where a stream had not begun.
+        attention: The layer, for its window and its dropout.
 
     Returns:
-        ``(queries, N - 1 + queries) bool`` over the keys of frames ``start - N + 1`` to ``start + queries - 1``;
-        frames before the stream began are false.
-
-    Example:
-        >>> band_mask(0, 2, 2).int().tolist()
-        [[0, 1, 0], [0, 1, 1]]
+        ``(B, H, T, E/H)``.
     """
-    query = torch.arange(queries, device=device).unsqueeze(1)
-    key = torch.arange(window - 1 + queries, device=device).unsqueeze(0)
-    return (key >= query) & (key < query + window) & (key + start >= window - 1)
+    past, length = attention.window - 1, q.shape[2]
+    block = min(attention.window, length)
+    blocks = -(-length // block)
+    surplus = blocks * block - length
+    q = F.pad(q, (0, 0, 0, surplus)).unflatten(2, (blocks, block))
+    k, v = (F.pad(part, (0, 0, 0, surplus)).unfold(2, past + block, block).transpose(3, 4) for part in (k, v))
+    query = torch.arange(block, device=q.device).unsqueeze(1)
+    key = torch.arange(past + block, device=q.device).unsqueeze(0)
+    band = (key >= query) & (key <= query + past)
+    # Padded queries attend what is there, so that no row of the softmax is empty.
+    begun = F.pad(exists, (0, surplus), value=True).unfold(1, past + block, block)
+    mask = band & begun.unsqueeze(1).unsqueeze(3)
+    weights = attention.drop(attention_weights(q @ k.transpose(3, 4), mask))
+    return (weights @ v).flatten(2, 3)[:, :, :length]
 
 
 class SingleOutputAttention(AttentionProjections):
@@ -107,8 +114,6 @@ class SingleOutputAttention(AttentionProjections):
     def forward(self, frames: Tensor) -> Tensor:
         """Answer for all frames of whole streams.
 
-        Blocks of N queries attend 2 N - 1 keys each, so cost and memory grow with T N, not with T^2.
-
         Args:
             frames: ``(B, T, E)``.
 
@@ -119,20 +124,34 @@ class SingleOutputAttention(AttentionProjections):
             ShapeError: If ``frames`` is not ``(B, T, E)``.
         """
         require_sequence(frames, self.embed_dim, "SingleOutputAttention.forward")
-        length, block = frames.shape[1], min(self.window, frames.shape[1])
         q, k, v = self.project(frames)
-        past, blocks = self.window - 1, -(-length // block)
-        q = F.pad(q, (0, 0, 0, blocks * block - length)).unflatten(2, (blocks, block))
-        k, v = (
-            F.pad(part, (0, 0, past, blocks * block - length)).unfold(2, past + block, block).transpose(3, 4)
-            for part in (k, v)
-        )
-        mask = torch.stack(
-            [band_mask(i * block, block, self.window, device=frames.device) for i in range(min(blocks, 2))]
-        )
-        mask = mask[[0] + [mask.shape[0] - 1] * (blocks - 1)]
-        weights = self.drop(attention_weights(q @ k.transpose(3, 4), mask))
-        return self.merge((weights @ v).flatten(2, 3)[:, :, :length])
+        past = self.window - 1
+        exists = F.pad(torch.ones(1, frames.shape[1], dtype=torch.bool, device=frames.device), (past, 0))
+        k, v = (F.pad(part, (0, 0, past, 0)) for part in (k, v))
+        return self.merge(band_attention(q, k, v, exists, self))
+
+    def steps(self, frames: Tensor, state: RingState) -> tuple[Tensor, RingState]:
+        """Take in k frames of each stream at once and answer for each: equal to k single steps.
+
+        Args:
+            frames: ``(B, k, E)`` for any k >= 1.
+            state: State of B streams; its storage is reused.
+
+        Returns:
+            ``(B, k, E)`` and the state after the frames.
+
+        Raises:
+            ShapeError: If ``frames`` is not ``(B, k, E)``.
+        """
+        require_sequence(frames, self.embed_dim, "SingleOutputAttention.steps", streams=len(state.frames))
+        q, k, v = self.project(frames)
+        past_k, exists = read_past(state.keys, state.frames)
+        past_v, _ = read_past(state.values, state.frames)
+        exists = F.pad(exists, (0, frames.shape[1]), value=True)
+        heads = band_attention(q, torch.cat([past_k, k], 2), torch.cat([past_v, v], 2), exists, self)
+        write_slots(state.keys, k, state.frames)
+        write_slots(state.values, v, state.frames)
+        return self.merge(heads), state._replace(frames=state.frames + frames.shape[1])
 
 
 class RetroactiveState(NamedTuple):
@@ -166,8 +185,8 @@ class RetroactiveAttention(AttentionProjections):
     The published algorithm keeps running sums of exponentials and takes old terms off; a large logit then leaves an
     error behind when its frame leaves the window. Here the logits themselves are cached, which costs N^2 E
     multiply-accumulates for the weighted sums but is exact: each softmax is taken afresh, with its own maximum.
-    Where it is cheaper, the output projection is applied to each head's value once, as it comes in, and not to N outputs
-    at every step.
+    Where it is cheaper, the output projection is applied to each head's value once, as it comes in, and not to N
+    outputs at every step.
 
     Source: Hedegaard et al., ICLR 2023, section 3.2 and Fig. 1.
 
@@ -244,9 +263,27 @@ class RetroactiveAttention(AttentionProjections):
         return (outputs + self.out_proj.bias if self.out_bias else outputs), state
 
     def _fold(self, v: Tensor) -> Tensor:
-        """Apply each head's part of the output projection to its value: ``(B, H, E/H)`` to ``(B, H, E)``."""
+        """Apply each head's part of the output projection to its value: ``(B, H, ..., E/H)`` to ``(B, H, ..., E)``."""
         weight = self.out_proj.weight.unflatten(1, (self.num_heads, self.head_dim))
-        return torch.einsum("bhd,ehd->bhe", v, weight)
+        return torch.einsum("bh...d,ehd->bh...e", v, weight)
+
+    def advance(self, frames: Tensor, state: RetroactiveState) -> RetroactiveState:
+        """Take in k frames of each stream without bringing outputs up to date: the state after k steps.
+
+        Args:
+            frames: ``(B, k, E)`` for any k >= 1.
+            state: State of B streams; its storage is reused.
+
+        Raises:
+            ShapeError: If ``frames`` is not ``(B, k, E)``.
+        """
+        require_sequence(frames, self.embed_dim, "RetroactiveAttention.advance", streams=len(state.frames))
+        q, k, v = self.project(frames)
+        write_slots(state.queries, q, state.frames)
+        write_slots(state.keys, k, state.frames)
+        write_slots(state.values, self._fold(v) if self.folds else v, state.frames)
+        state.logits.copy_((state.queries @ state.keys.transpose(2, 3)).transpose(1, 2))
+        return state._replace(frames=state.frames + frames.shape[1])
 
     def forward(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend over clips: every frame to every frame.

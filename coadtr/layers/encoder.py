@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from coadtr.errors import ConfigError
 from coadtr.layers.attention import RetroactiveAttention, RetroactiveState, SingleOutputAttention
-from coadtr.layers.projection import AttentionProjections, require_frame
-from coadtr.layers.ring import RingState, write_slot
+from coadtr.layers.projection import AttentionProjections, require_frame, require_sequence
+from coadtr.layers.ring import RingState, write_slot, write_slots
 from coadtr.layers.state import reset_rows
 
 __all__ = [
@@ -144,6 +144,12 @@ class SingleOutputBlock(EncoderBlock[SingleOutputAttention]):
         attended, state = self.attention.step(self.enter(frame), state)
         return self.leave(frame, attended), state
 
+    def steps(self, frames: Tensor, state: RingState) -> tuple[Tensor, RingState]:
+        """Take in k frames of each stream at once, ``(B, k, E)``, and answer for each: equal to k single steps."""
+        require_sequence(frames, self.attention.embed_dim, "SingleOutputBlock.steps", streams=len(state.frames))
+        attended, state = self.attention.steps(self.enter(frames), state)
+        return self.leave(frames, attended), state
+
     def forward(self, frames: Tensor) -> Tensor:
         """Answer for all frames of whole streams, ``(B, T, E)``, under the band mask 0 <= t - s < N."""
         return self.leave(frames, self.attention(self.enter(frames)))
@@ -201,6 +207,12 @@ class RetroactiveBlock(EncoderBlock[RetroactiveAttention]):
         write_slot(state.tokens.unsqueeze(1), frame.unsqueeze(1), slot)
         attended, attention = self.attention.step(self.enter(frame), state.attention)
         return self.leave(state.tokens, attended), RetroactiveBlockState(state.tokens, attention)
+
+    def advance(self, frames: Tensor, state: RetroactiveBlockState) -> RetroactiveBlockState:
+        """Take in k frames of each stream, ``(B, k, E)``, without outputs: the state after k steps."""
+        require_sequence(frames, self.attention.embed_dim, "RetroactiveBlock.advance", streams=len(state.tokens))
+        write_slots(state.tokens.unsqueeze(1), frames.unsqueeze(1), state.attention.frames)
+        return RetroactiveBlockState(state.tokens, self.attention.advance(self.enter(frames), state.attention))
 
     def forward(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:
         """Run whole clips of at most N frames, ``(B, n, E)``, every frame attending every frame."""

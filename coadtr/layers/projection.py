@@ -25,14 +25,20 @@ def require_frame(x: Tensor, width: int, streams: int, what: str) -> None:
         )
 
 
-def require_sequence(x: Tensor, width: int, what: str, *, longest: int | None = None) -> None:
-    """Check that ``x`` is a sequence per stream, ``(B, T, width)`` with T from 1 to ``longest``.
+def require_sequence(
+    x: Tensor, width: int, what: str, *, longest: int | None = None, streams: int | None = None
+) -> None:
+    """Check that ``x`` is a sequence per stream, ``(B, T, width)`` with T from 1 to ``longest`` and B as given.
 
     Raises:
         ShapeError: If it is not.
     """
     if x.dim() != 3 or x.shape[2] != width or x.shape[1] < 1:
         raise ShapeError(f"{what} takes a sequence per stream, (B, T >= 1, {width}); got {tuple(x.shape)}")
+    if streams is not None and x.shape[0] != streams:
+        raise ShapeError(
+            f"{what} takes a sequence per stream; got {tuple(x.shape)} with a state of B={streams} streams"
+        )
     if longest is not None and x.shape[1] > longest:
         raise ShapeError(f"{what}: a clip holds at most the window's {longest} frames, got {x.shape[1]}")
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["RingState", "init_ring", "slot_positions", "write_ring", "write_slot"]
+__all__ = ["RingState", "init_ring", "read_past", "slot_positions", "write_ring", "write_slot", "write_slots"]
 
 
 class RingState(NamedTuple):
@@ -106,3 +106,41 @@ def slot_positions(frames: Tensor, window: int) -> Tensor:
     newest = frames.unsqueeze(1) - 1
     slots = torch.arange(window, device=frames.device)
     return (newest - (newest - slots) % window).clamp(min=-1)
+
+
+def write_slots(cache: Tensor, entries: Tensor, frames: Tensor) -> None:
+    """Write the entries of consecutive frames into their slots, in place; of more than N, the last N.
+
+    Args:
+        cache: ``(B, H, N, d)``.
+        entries: ``(B, H, k, d)``.
+        frames: ``(B,) int64``, frames seen before these.
+    """
+    batch, heads, window, dim = cache.shape
+    kept = min(entries.shape[2], window)
+    first = frames + entries.shape[2] - kept
+    slots = (first.unsqueeze(1) + torch.arange(kept, device=frames.device)) % window
+    index = slots.view(batch, 1, kept, 1).expand(batch, heads, kept, dim)
+    cache.scatter_(2, index, entries[:, :, -kept:].to(cache.dtype))
+
+
+def read_past(cache: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Read the last N - 1 entries of each stream in time order.
+
+    Args:
+        cache: ``(B, H, N, d)``.
+        frames: ``(B,) int64``, frames seen by each stream.
+
+    Returns:
+        ``(B, H, N - 1, d)``, and ``(B, N - 1) bool``, false where the stream had not begun.
+
+    Example:
+        >>> import torch
+        >>> past, exists = read_past(torch.tensor([[[[3.0], [1.0], [2.0]]]]), torch.tensor([4]))
+        >>> past.flatten().tolist(), exists.tolist()
+        ([2.0, 3.0], [[True, True]])
+    """
+    batch, heads, window, dim = cache.shape
+    position = frames.unsqueeze(1) - (window - 1) + torch.arange(window - 1, device=frames.device)
+    index = (position % window).view(batch, 1, window - 1, 1).expand(batch, heads, window - 1, dim)
+    return cache.gather(2, index), position >= 0

@@ -19,10 +19,10 @@ from coadtr.layers.encoder import (
     SingleOutputBlock,
 )
 from coadtr.layers.projection import AttentionProjections, require_sequence
-from coadtr.layers.ring import RingState
+from coadtr.layers.ring import RingState, read_past
 from coadtr.layers.state import reset_rows
 
-__all__ = ["ContinualEncoder", "EncoderState", "answer_windows", "left_windows"]
+__all__ = ["ContinualEncoder", "EncoderState", "answer_windows"]
 
 A = TypeVar("A", bound=AttentionProjections)
 BlockT = TypeVar("BlockT", bound=nn.Module)
@@ -35,36 +35,20 @@ WINDOWS_AT_ONCE = 64
 EncoderState = RingState | RetroactiveBlockState
 
 
-def left_windows(sequence: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    """View a sequence as the window of N frames that ends at each of its frames.
-
-    Args:
-        sequence: ``(B, T, E)``.
-        window: Frames N.
-
-    Returns:
-        Windows ``(B, T, N, E)`` in time order, zero where the stream had not begun, and a mask ``(T, N) bool``,
-        false there.
-
-    Example:
-        >>> import torch
-        >>> windows, mask = left_windows(torch.arange(1.0, 4.0).view(1, 3, 1), 2)
-        >>> windows.squeeze(-1).tolist(), mask.int().tolist()
-        ([[[0.0, 1.0], [1.0, 2.0], [2.0, 3.0]]], [[0, 1], [1, 1], [1, 1]])
-    """
-    windows = F.pad(sequence, (0, 0, window - 1, 0)).unfold(1, window, 1).transpose(2, 3)
-    length = torch.arange(sequence.shape[1], device=sequence.device).unsqueeze(1)
-    slot = torch.arange(window, device=sequence.device).unsqueeze(0)
-    return windows, slot + length >= window - 1
-
-
-def answer_windows(answer_clip: Callable[[Tensor, Tensor], Tensor], sequence: Tensor, window: int) -> Tensor:
+def answer_windows(
+    answer_clip: Callable[[Tensor, Tensor], Tensor],
+    sequence: Tensor,
+    window: int,
+    past: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """Run a clip model on the window that ends at each frame of a sequence.
 
     Args:
         answer_clip: Maps clips ``(b, N, E)`` and their mask ``(b, N) bool`` to answers ``(b, C)``.
         sequence: ``(B, T, E)``.
         window: Frames N.
+        past: The N - 1 frames before the sequence, ``(B, N - 1, E)``, and which of them exist, ``(B, N - 1) bool``;
+            None at the start of the streams.
 
     Returns:
         ``(B, T, C)``.
@@ -75,14 +59,18 @@ def answer_windows(answer_clip: Callable[[Tensor, Tensor], Tensor], sequence: Te
         >>> answer_windows(mean, torch.tensor([[[2.0], [4.0], [6.0]]]), 2).flatten().tolist()
         [2.0, 3.0, 5.0]
     """
-    windows, mask = left_windows(sequence, window)
-    streams = sequence.shape[0]
+    streams, length = sequence.shape[:2]
+    begun = torch.ones(streams, length, dtype=torch.bool, device=sequence.device)
+    if past is None:
+        padded, exists = F.pad(sequence, (0, 0, window - 1, 0)), F.pad(begun, (window - 1, 0))
+    else:
+        padded, exists = torch.cat([past[0], sequence], 1), torch.cat([past[1], begun], 1)
+    windows, masks = padded.unfold(1, window, 1).transpose(2, 3), exists.unfold(1, window, 1)
     at_once = max(1, WINDOWS_AT_ONCE // max(1, streams))
     answers = []
-    for start in range(0, sequence.shape[1], at_once):
-        clips = windows[:, start : start + at_once]
-        masks = mask[start : start + at_once].expand(streams, -1, -1)
-        answered = answer_clip(clips.flatten(0, 1), masks.flatten(0, 1))
+    for start in range(0, length, at_once):
+        span = slice(start, start + at_once)
+        answered = answer_clip(windows[:, span].flatten(0, 1), masks[:, span].flatten(0, 1))
         answers.append(answered.unflatten(0, (streams, -1)))
     return torch.cat(answers, dim=1)
 
@@ -192,6 +180,29 @@ class ContinualEncoder(nn.Module):
             window = cast("FullBlock", block).attend_clip(window, seen)
         index = newest.view(-1, 1, 1).expand(-1, 1, window.shape[2])
         return self.last.answer(window.gather(1, index).squeeze(1), window, seen), new_state
+
+    def steps(self, frames: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
+        """Take in k frames of each stream at once and answer for each: equal to k single steps.
+
+        Args:
+            frames: ``(B, k, E)`` for any k >= 1.
+            state: State of B streams; its storage is reused.
+
+        Returns:
+            ``(B, k, E)`` and the state after the frames.
+
+        Raises:
+            ShapeError: If ``frames`` is not ``(B, k, E)``.
+        """
+        if self.first is None:
+            return self.last.steps(frames, cast("RingState", state))
+        memory = cast("RetroactiveBlockState", state)
+        require_sequence(
+            frames, self.last.attention.embed_dim, "ContinualEncoder.steps", streams=len(memory.attention.frames)
+        )
+        past, exists = read_past(memory.tokens.unsqueeze(1), memory.attention.frames)
+        answers = answer_windows(self.answer_clip, frames, self.window, (past.squeeze(1), exists))
+        return answers, self.first.advance(frames, memory)
 
     def answer_clip(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:
         """Answer for the last frame of each clip.

@@ -103,6 +103,10 @@ class OnlineModel(nn.Module, ABC):
         """
 
     @abstractmethod
+    def steps(self, frames: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Answer k frames of each stream at once, ``(B, k, D)`` in, ``(B, k, C)`` out: equal to k steps."""
+
+    @abstractmethod
     def reset_rows(self, state: Any, rows: Tensor) -> Any:
         """Make the streams where ``rows`` ``(B,) bool`` is true fresh again."""
 

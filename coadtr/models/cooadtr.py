@@ -98,6 +98,17 @@ class CoOadTR(OnlineModel):
         encoded, state = self.encoder.step(token, state)
         return self.classify(encoded), state
 
+    def steps(self, frames: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
+        """Answer k frames of each stream at once, ``(B, k, D)`` in, logits ``(B, k, C)`` out: equal to k single steps.
+
+        Raises:
+            ShapeError: If ``frames`` is not ``(B, k, D)``.
+        """
+        seen = self.encoder.frames_seen(state)
+        require_sequence(frames, self.input_dim, "CoOadTR.steps", streams=len(seen))
+        encoded, state = self.encoder.steps(self.embed(frames, seen), state)
+        return self.classify(encoded), state
+
     def forward(self, frames: Tensor, first_frame: Tensor | None = None) -> Tensor:
         """Answer all frames of whole streams, ``(B, T, D)`` in, logits ``(B, T, C)`` out, equal to T steps.
 

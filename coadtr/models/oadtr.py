@@ -155,6 +155,19 @@ class OadTR(OnlineModel):
         mask = slot >= (self.window - frames).unsqueeze(1)
         return self.run_clip(clip, mask).now, ClipState(clip, frames)
 
+    def steps(self, frames: Tensor, state: ClipState) -> tuple[Tensor, ClipState]:
+        """Answer k frames of each stream at once, ``(B, k, D)`` in, logits ``(B, k, C)`` out: equal to k single steps.
+
+        Raises:
+            ShapeError: If ``frames`` is not ``(B, k, D)``.
+        """
+        require_sequence(frames, self.input_dim, "OadTR.steps", streams=len(state.frames))
+        slot = torch.arange(1, self.window, device=frames.device)
+        past = state.clip[:, 1:], slot >= (self.window - state.frames).unsqueeze(1)
+        answers = answer_windows(lambda clip, mask: self.run_clip(clip, mask).now, frames, self.window, past)
+        clip = torch.cat([state.clip, frames], 1)[:, -self.window :]
+        return answers, ClipState(clip, state.frames + frames.shape[1])
+
     def forward(self, frames: Tensor, first_frame: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Answer all frames of whole streams, ``(B, T, D)`` in, logits ``(B, T, C)`` out, equal to T steps.
 
