@@ -24,6 +24,7 @@ __all__ = [
     "MissingExtraError",
     "SchemaError",
     "ShapeError",
+    "TrainingError",
     "UnsafeFileError",
 ]
 

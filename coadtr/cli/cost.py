@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from coadtr.cli.settings import plain
+from coadtr.cli.settings import group, plain, whether
 from coadtr.errors import ConfigError
 from coadtr.evaluation import macs_per_step, parameters, published_macs, published_parameters, step_latency
 from coadtr.models import PRESETS, ModelConfig, build_model, config_from_dict, preset
@@ -19,7 +19,7 @@ __all__ = ["main"]
 def main(cfg: DictConfig) -> None:
     """Print what a model costs, or the published table."""
     settings = plain(cfg)
-    Console().print(published_table() if settings["table"] else model_cost(settings))
+    Console().print(published_table() if whether(settings, "table") else model_cost(settings))
 
 
 def _millions(count: float) -> str:
@@ -28,7 +28,8 @@ def _millions(count: float) -> str:
 
 def model_cost(settings: dict[str, Any]) -> Table:
     """Measure one model at one feature width."""
-    config: ModelConfig = config_from_dict({**settings["model"], **settings["features"]})
+    latency_wanted = whether(settings, "latency")
+    config: ModelConfig = config_from_dict({**group(settings, "model"), **group(settings, "features")})
     model = build_model(config)
     rows = {
         "parameters": _millions(parameters(model)),
@@ -38,7 +39,7 @@ def model_cost(settings: dict[str, Any]) -> Table:
         rows["multiply-accumulates, by the published convention"] = _millions(published_macs(config))
     except ConfigError as error:
         rows["multiply-accumulates, by the published convention"] = str(error)
-    if settings["latency"]:
+    if latency_wanted:
         latency = step_latency(model)
         rows["step latency, batch 1"] = f"{latency.p50:.2f} ms p50, {latency.p95:.2f} p95, {latency.p99:.2f} p99"
     title = f"{config.kind}, depth {config.depth}, {config.input_dim} channels, {config.num_classes} classes"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 from rich.console import Console
 
-from coadtr.cli.settings import command_line, require
+from coadtr.cli.settings import a_path, command_line, of_kind, plain, require, whether
 from coadtr.training import export_run
 
 __all__ = ["main"]
@@ -16,8 +14,11 @@ __all__ = ["main"]
 def main(cfg: DictConfig) -> None:
     """Export an epoch of a run."""
     require(cfg, "run")
-    out = cfg.out or Path(cfg.run) / "checkpoint"
-    result = export_run(cfg.run, out, which=cfg.which, command=command_line(), overwrite=cfg.overwrite)
-    Console(soft_wrap=True).print(
+    settings = plain(cfg)
+    run = a_path(settings, "run")
+    out = run / "checkpoint" if settings["out"] is None else a_path(settings, "out")
+    which, overwrite = of_kind(str, settings["which"], "which"), whether(settings, "overwrite")
+    result = export_run(run, out, which=which, command=command_line(), overwrite=overwrite)
+    Console(soft_wrap=True, highlight=False).print(
         f"exported epoch {result.epoch} (validation mAP {result.validation_map:.4f}) to {result.checkpoint}"
     )

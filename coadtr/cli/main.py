@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import coadtr
 from coadtr.errors import CoadtrError, ConfigError
@@ -30,6 +33,12 @@ usage: coadtr COMMAND [setting=value ...] [--cfg job] [--multirun] [--debug]
 `coadtr COMMAND --help` lists the settings of a command, `--cfg job` prints them as composed,
 `--debug` shows the traceback of an error. coadtr {version}"""
 
+# The flags of Hydra that are offered. Not among them: `--experimental-rerun`, which unpickles a file.
+FLAGS = (
+    *("-h", "--help", "--hydra-help", "-c", "--cfg", "--resolve", "-p", "--package", "-i", "--info"),
+    *("-m", "--multirun", "-r", "--run", "-cd", "--config-dir"),
+)
+
 
 def config_folder() -> Path:
     """Find the Hydra settings: inside the package when installed from a wheel, beside it in a checkout."""
@@ -48,31 +57,69 @@ def _parse(arguments: Sequence[str]) -> tuple[str, list[str]]:
     for size in (2, 1):
         if (name := " ".join(words[:size])) in COMMANDS:
             return name, words[size:]
-    wanted = " ".join(word for word in words[:2] if "=" not in word and not word.startswith("-"))
-    raise ConfigError(f"unknown command {wanted!r}; commands are {', '.join(COMMANDS)}")
+    size = 2 if words[0] == "data" and len(words) > 1 and words[1][0:1].isalpha() and "=" not in words[1] else 1
+    raise ConfigError(f"unknown command {' '.join(words[:size])!r}; commands are {', '.join(COMMANDS)}")
+
+
+def _check_words(command: str, words: Sequence[str]) -> None:
+    """Refuse flags that are not offered, and what Hydra's own parser would answer with a page of usage."""
+    from hydra._internal.utils import get_args_parser  # noqa: PLC0415 - see `_run`
+
+    for word in words:
+        if word.startswith("-") and word.partition("=")[0] not in FLAGS:
+            raise ConfigError(f"unknown flag {word!r}; flags are {', '.join(FLAGS)}, --debug")
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message}; `{command} --help` lists the settings")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    for word in parser.parse_args(list(words)).overrides:
+        if not word.startswith("~") and not word.partition("=")[1]:
+            refuse(f"{word!r} is not a setting: give it as name=value")
+        if word.startswith("="):
+            refuse(f"{word!r} has no name: give it as name=value")
 
 
 def _run(name: str, overrides: Sequence[str]) -> None:
     import hydra  # noqa: PLC0415 - takes a moment, and `coadtr --help` does not need it
     from hydra.core.global_hydra import GlobalHydra  # noqa: PLC0415
 
-    module = name.replace(" ", "_")
-    task: Callable[..., object] = importlib.import_module(f"coadtr.cli.{module}").main
+    from coadtr.cli.messages import explain  # noqa: PLC0415 - imports Hydra
+
+    command, module = f"coadtr {name}", name.replace(" ", "_")
+    _check_words(command, overrides)
+    failures: list[Exception] = []
+
+    def job(settings: Any) -> object:
+        # Hydra would print a line of its own about an error that reaches it. One that failed ends a sweep.
+        try:
+            # Imported here: it takes seconds, and neither `--help` nor a misspelt setting needs it.
+            return None if failures else importlib.import_module(f"coadtr.cli.{module}").main(settings)
+        except Exception as error:  # noqa: BLE001 - raised again below
+            failures.append(error)
+            return None
+
     GlobalHydra.instance().clear()
     before = sys.argv
-    sys.argv = [f"coadtr {name}", *overrides]
+    sys.argv = [command, *overrides]
     try:
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=module)(task)()
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=module)(job)()
+    except Exception as error:
+        raise ConfigError(explain(error, command=command, folder=config_folder())) from error
     finally:
         sys.argv = before
         GlobalHydra.instance().clear()
+    if failures:
+        raise failures[0]
 
 
-def _one_line(error: BaseException) -> str:
-    causes = [str(error)]
-    if isinstance(error.__cause__, Exception) and not isinstance(error, CoadtrError):
-        causes.append(str(error.__cause__))
-    return " ".join(": ".join(causes).split())
+def _quieten() -> None:
+    """Leave out warnings that speak to a programmer: standard error is for what the user can act on."""
+    for category in (FutureWarning, DeprecationWarning):
+        warnings.simplefilter("ignore", category)
+    warnings.filterwarnings("ignore", message=r"The '\w+' does not have many workers")
+    warnings.filterwarnings("ignore", message="GPU available but not used")
 
 
 def main() -> None:
@@ -93,19 +140,18 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         name, overrides = _parse(arguments)
-        _run(name, overrides)
+        with warnings.catch_warnings():
+            _quieten()
+            _run(name, overrides)
     except KeyboardInterrupt:
-        print("coadtr: interrupted; run the same command again to go on", file=sys.stderr)
+        remedy = "; run the same command again to go on" if arguments[0] == "train" else ""
+        print(f"coadtr: interrupted{remedy}", file=sys.stderr)
         raise SystemExit(130) from None
-    except Exception as error:
-        expected = isinstance(error, (CoadtrError, OSError)) or type(error).__module__.split(".")[0] in (
-            "hydra",
-            "omegaconf",
-        )
-        if debug or not expected:
-            raise
-        print(f"coadtr: error: {_one_line(error)}", file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, ConfigError) or not isinstance(error, CoadtrError) else 1) from None
+    except (CoadtrError, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        print(f"coadtr: error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from coadtr.checkpoint import Checkpoint, load
-from coadtr.cli.settings import command_line, plain, require
+from coadtr.cli.settings import a_path, command_line, group, of_kind, plain, require, whole
 from coadtr.data import FeatureStore, write_scores
 from coadtr.errors import ConfigError
 from coadtr.evaluation import (
@@ -21,6 +24,7 @@ from coadtr.evaluation import (
     build_origin,
     build_report,
     evaluate_scores,
+    find_protocol,
     measure_cost,
     published_macs,
     render_report,
@@ -29,37 +33,60 @@ from coadtr.evaluation import (
     write_report,
 )
 
-__all__ = ["main", "replay_store"]
+__all__ = ["Wanted", "main", "replay_store"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What to replay and how, each value checked before hours are spent on a replay.
+
+    Attributes:
+        split: Split of the store; None for all videos.
+        protocol: Name of the scoring protocol.
+        batch_size: Videos side by side.
+        warmup: Steps before the clock runs.
+        steps: Steps that are timed.
+    """
+
+    split: str | None = "test"
+    protocol: str = "all"
+    batch_size: int = 16
+    warmup: int = 200
+    steps: int = 1000
+
+    @classmethod
+    def read(cls, settings: dict[str, Any]) -> Wanted:
+        """Read the settings.
+
+        Raises:
+            ConfigError: If one cannot be used.
+        """
+        latency = group(settings, "latency")
+        return cls(
+            split=None if settings["split"] is None else of_kind(str, settings["split"], "split"),
+            protocol=find_protocol(of_kind(str, settings["protocol"], "protocol")).name,
+            batch_size=whole(settings, "batch_size", least=1),
+            warmup=whole(latency, "warmup", least=0),
+            steps=whole(latency, "steps", least=1),
+        )
 
 
 def main(cfg: DictConfig) -> None:
     """Replay, write the report and the scores, print the table."""
     require(cfg, "checkpoint", "data")
     settings = plain(cfg)
-    if settings["threads"]:
-        torch.set_num_threads(settings["threads"])
-    checkpoint = load(settings["checkpoint"])
-    out = Path(settings["out"] or Path(settings["checkpoint"]).resolve().parent / "replay")
-    with FeatureStore.open(settings["data"]) as store:
-        report, videos = replay_store(checkpoint, store, settings)
-        spec = checkpoint.spec
-        out.mkdir(parents=True, exist_ok=True)
-        write_scores(
-            out / "scores.h5",
-            class_names=spec.class_names,
-            attributes={"checkpoint": settings["checkpoint"], "data": store.fingerprint(), "split": settings["split"]},
-            videos=(
-                (
-                    video.name,
-                    video.probabilities(spec.ignored, head=spec.head),
-                    video.labels,
-                    scored_frames(
-                        settings["protocol"], video.labels, window=checkpoint.model.window, ignored=spec.ignored
-                    ),
-                )
-                for video in videos
-            ),
-        )
+    wanted = Wanted.read(settings)
+    device = None if settings["device"] is None else of_kind(str, settings["device"], "device")
+    if settings["threads"] is not None:
+        torch.set_num_threads(whole(settings, "threads", least=1))
+    source = a_path(settings, "checkpoint")
+    checkpoint = load(source, device)
+    out = source.resolve().parent / "replay" if settings["out"] is None else a_path(settings, "out")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file: name a folder for the report and the scores")
+    with FeatureStore.open(a_path(settings, "data")) as store:
+        report, videos = replay_store(checkpoint, store, wanted)
+        _write_scores(out / "scores.h5", checkpoint, store, wanted, videos)
     write_report(report, out / "report.json")
     console = Console()
     console.print(render_report(report))
@@ -67,36 +94,20 @@ def main(cfg: DictConfig) -> None:
 
 
 def replay_store(
-    checkpoint: Checkpoint, store: FeatureStore, settings: dict[str, Any]
+    checkpoint: Checkpoint, store: FeatureStore, wanted: Wanted
 ) -> tuple[dict[str, Any], list[VideoScores]]:
     """Replay a split of a store through a checkpoint, score it, and measure the step on the same model."""
     spec, model = checkpoint.spec, checkpoint.model
-    checkpoint.check_features(store.streams, None, store.class_names)
-    records = store.videos(settings["split"])
-    total = sum(record.frames for record in records)
-
-    def videos() -> Iterator[ReplayVideo]:
-        for record in records:
-            features = store.features(record.name, streams=tuple(spec.streams))
-            yield ReplayVideo(record.name, features, store.labels(record.name))
-
-    with Progress(transient=True) as progress:
-        bar = progress.add_task(f"replaying {len(records)} videos", total=total)
-        scores = list(
-            replay(
-                model,
-                videos(),
-                batch_size=min(settings["batch_size"], len(records)),
-                device=settings["device"],
-                progress=lambda frames: progress.advance(bar, frames),
-            )
-        )
+    # A store may hold more streams than the model takes: the model's are read, in the model's order.
+    streams = {name: store.streams[name] for name in spec.streams if name in store.streams}
+    checkpoint.check_features(streams or store.streams, None, store.class_names)
+    scores = _stream(checkpoint, store, wanted)
     accuracy = evaluate_scores(
         scores,
         class_names=spec.class_names,
         background=spec.background,
         ignored=spec.ignored,
-        protocol=settings["protocol"],
+        protocol=wanted.protocol,
         window=model.window,
         head=spec.head,
     )
@@ -107,15 +118,61 @@ def replay_store(
     training = checkpoint.origin.get("training")
     report = build_report(
         accuracy,
-        cost=measure_cost(model, warmup=settings["latency"]["warmup"], steps=settings["latency"]["steps"]),
+        cost=measure_cost(model, warmup=wanted.warmup, steps=wanted.steps),
         macs_per_frame_published=published,
         origin=build_origin(
-            checkpoint=settings["checkpoint"],
+            checkpoint=str(checkpoint.path),
             data=str(store.path),
             fingerprint=store.fingerprint(),
-            split=settings["split"],
+            split=wanted.split,
             seed=training.get("seed") if isinstance(training, dict) else None,
-            command=command_line().split(),
+            command=shlex.split(command_line()),
         ),
     )
     return report, scores
+
+
+def _stream(checkpoint: Checkpoint, store: FeatureStore, wanted: Wanted) -> list[VideoScores]:
+    """Answer all frames of a split, with a progress bar on standard error if a person watches."""
+    records = store.videos(wanted.split)
+
+    def videos() -> Iterator[ReplayVideo]:
+        for record in records:
+            features = store.features(record.name, streams=tuple(checkpoint.spec.streams))
+            yield ReplayVideo(record.name, features, store.labels(record.name))
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task(f"replaying {len(records)} videos", total=sum(record.frames for record in records))
+        return list(
+            replay(
+                checkpoint.model,
+                videos(),
+                batch_size=min(wanted.batch_size, len(records)),
+                progress=lambda frames: progress.advance(bar, frames),
+            )
+        )
+
+
+def _write_scores(
+    path: Path, checkpoint: Checkpoint, store: FeatureStore, wanted: Wanted, videos: list[VideoScores]
+) -> None:
+    spec, window = checkpoint.spec, checkpoint.model.window
+    write_scores(
+        path,
+        class_names=spec.class_names,
+        attributes={
+            "checkpoint": str(checkpoint.path),
+            "data": store.fingerprint(),
+            "split": wanted.split,
+            "protocol": wanted.protocol,
+        },
+        videos=(
+            (
+                video.name,
+                video.probabilities(spec.ignored, head=spec.head),
+                video.labels,
+                scored_frames(wanted.protocol, video.labels, window=window, ignored=spec.ignored),
+            )
+            for video in videos
+        ),
+    )

@@ -1,42 +1,194 @@
-"""From composed settings to plain values."""
+"""From composed settings to plain values of the kinds that the commands take."""
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from coadtr.cli.messages import explain
 from coadtr.errors import ConfigError
 
-__all__ = ["command_line", "plain", "require"]
+__all__ = [
+    "a_path",
+    "command_line",
+    "fill",
+    "group",
+    "names",
+    "of_kind",
+    "plain",
+    "require",
+    "watched",
+    "whether",
+    "whole",
+]
+
+RecordT = TypeVar("RecordT")
+KindT = TypeVar("KindT", bool, int, float, str)
+
+KINDS: dict[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "text (quote what reads as a number)"),
+}
 
 
-def plain(settings: Any) -> Any:
+def plain(settings: DictConfig) -> dict[str, Any]:
     """Resolve composed settings into dicts, lists and plain values.
 
     Raises:
-        ConfigError: If a value that the user has to give is missing.
+        ConfigError: If a value that the user has to give is missing, or one refers to a setting that does not exist.
     """
-    if not OmegaConf.is_config(settings):
-        return settings
     try:
-        return OmegaConf.to_container(settings, resolve=True, throw_on_missing=True)
+        resolved: dict[str, Any] = OmegaConf.to_container(settings, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except MissingMandatoryValue as error:
-        raise ConfigError(f"{error.full_key}=... must be given") from None
+        raise ConfigError(f"{error.full_key}=... must be given; `{sys.argv[0]} --help` lists the settings") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error, command=sys.argv[0], folder=Path())) from error
+    return resolved
 
 
-def require(cfg: DictConfig, *names: str) -> None:
+def require(settings: DictConfig, *wanted: str) -> None:
     """Check that the user gave the settings that have no default.
 
     Raises:
         ConfigError: If one is missing, naming it.
     """
-    for name in names:
-        if OmegaConf.is_missing(cfg, name):
+    for name in wanted:
+        if OmegaConf.is_missing(settings, name) or settings.get(name) is None:
             raise ConfigError(f"{name}=... must be given; `{sys.argv[0]} --help` lists the settings")
+
+
+def of_kind(kind: type[KindT], value: object, name: str) -> KindT:
+    """Check that a value is of a kind: bool, int, float (whole numbers too) or str.
+
+    Args:
+        kind: The kind.
+        value: The value.
+        name: Name of the setting, for the message.
+
+    Returns:
+        The value.
+
+    Raises:
+        ConfigError: If it is of another kind.
+
+    Example:
+        >>> of_kind(float, 1, "rate")
+        1
+        >>> of_kind(str, 16, "precision")
+        Traceback (most recent call last):
+        coadtr.errors.ConfigError: precision must be text (quote what reads as a number), got 16
+    """
+    accepted, words = KINDS[kind]
+    if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
+        raise ConfigError(f"{name} must be {words}, got {value!r}")
+    return cast("KindT", value)
+
+
+def whole(settings: Mapping[str, Any], name: str, *, least: int) -> int:
+    """Read a whole number of at least ``least``.
+
+    Example:
+        >>> whole({"batch_size": 4}, "batch_size", least=1)
+        4
+        >>> whole({"batch_size": 0.5}, "batch_size", least=1)
+        Traceback (most recent call last):
+        coadtr.errors.ConfigError: batch_size must be a whole number of at least 1, got 0.5
+    """
+    value = settings[name]
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return value
+
+
+def whether(settings: Mapping[str, Any], name: str) -> bool:
+    """Read true or false.
+
+    Example:
+        >>> whether({"overwrite": True}, "overwrite")
+        True
+    """
+    return of_kind(bool, settings[name], name)
+
+
+def watched(settings: Mapping[str, Any], name: str) -> bool:
+    """Read whether to show progress; by default if a person watches, so that no log fills with bars."""
+    if settings[name] is None:
+        return sys.stderr.isatty() and sys.stdout.isatty()
+    return whether(settings, name)
+
+
+def a_path(settings: Mapping[str, Any], name: str) -> Path:
+    """Read a path; one that reads as a number, such as ``out=2024``, is a path too.
+
+    Example:
+        >>> a_path({"out": 2024}, "out").name
+        '2024'
+    """
+    value = settings[name]
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value == "":
+        raise ConfigError(f"{name} must be a path, got {value!r}")
+    return Path(str(value))
+
+
+def names(settings: Mapping[str, Any], name: str) -> list[str] | None:
+    """Read a list of names; one name is a list of one, none is None.
+
+    Example:
+        >>> names({"streams": "rgb"}, "streams"), names({"streams": None}, "streams")
+        (['rgb'], None)
+    """
+    value = settings[name]
+    if value is None:
+        return None
+    found = value if isinstance(value, list) else [value]
+    if not found or not all(isinstance(one, str) for one in found):
+        raise ConfigError(f"{name} must be a list of names such as [rgb,flow], got {value!r}")
+    return found
+
+
+def group(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Read a group of settings.
+
+    Example:
+        >>> group({"latency": {"steps": 3}}, "latency")
+        {'steps': 3}
+    """
+    value = settings.get(name)
+    if not isinstance(value, dict):
+        raise ConfigError(f"{name} is a group of settings, got {value!r}; set one of them as {name}.NAME=value")
+    return value
+
+
+def fill(record: type[RecordT], settings: Mapping[str, Any], name: str) -> RecordT:
+    """Make a settings dataclass out of a group, each value of the kind of its default.
+
+    Args:
+        record: The dataclass; its fields all have defaults.
+        settings: All settings.
+        name: Name of the group.
+
+    Returns:
+        The record.
+
+    Raises:
+        ConfigError: If a setting is unknown, of another kind, or refused by the dataclass.
+    """
+    values = group(settings, name)
+    fields = {field.name: field.default for field in dataclasses.fields(record)}  # type: ignore[arg-type]
+    for key, value in values.items():
+        if key not in fields:
+            raise ConfigError(f"{name}.{key} is not a setting; {name} has {', '.join(fields)}")
+        of_kind(cast("type[str]", type(fields[key])), value, f"{name}.{key}")
+    return record(**values)
 
 
 def command_line() -> str:

@@ -29,7 +29,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     """Every full window of N frames, with the label of its last frame.
 
     Windows whose last frame is of the ignored class are left out. OadTR and CoOadTR sample so too, but start
-    each video at a random frame below N and drop its last 8 windows; here all are used, in every epoch. A
+    each video at a random frame below N and drop its last 9 windows; here all are used, in every epoch. A
     video shorter than N gives none.
 
     An item is a dict of ``frames`` ``(N, D)`` float32, ``label`` (int64 scalar, or ``(C,)`` float32 if labels

@@ -129,11 +129,25 @@ def macs_per_step(model: Detector[Any]) -> int:
     stream.warm(0)
     with (
         answering(model),
+        _detached(model),
         _unfused(),
         FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS) as counter,
     ):
         stream.step()
     return int(counter.get_total_flops()) // 2
+
+
+@contextmanager
+def _detached(model: Detector[Any]) -> Iterator[None]:
+    """Let no parameter ask for gradients: the counter hooks on to those that do, and fails on views of them."""
+    asking = [part for part in model.parameters() if part.requires_grad] if isinstance(model, nn.Module) else []
+    for parameter in asking:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in asking:
+            parameter.requires_grad_(True)
 
 
 def step_latency(model: Detector[Any], *, warmup: int = 20, steps: int = 200, threads: int | None = None) -> Latency:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+import signal
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from coadtr.checkpoint import CheckpointSpec, save_checkpoint
 from coadtr.data import FeatureStore, feature_statistics
@@ -32,6 +32,7 @@ from coadtr.models import OnlineModel, build_model, config_from_dict
 from coadtr.training.datamodule import FeatureDataModule
 from coadtr.training.module import MONITOR, DetectionModule
 from coadtr.training.settings import TrainingSettings
+from coadtr.training.trainer_state import SafeCheckpointIO, read_trainer_state
 
 __all__ = ["TrainingResult", "export_run", "train"]
 
@@ -49,26 +50,6 @@ class TrainingResult:
     checkpoint: Path
     validation_map: float
     epoch: int
-
-
-def _on_cpu(storage: torch.UntypedStorage, _: str) -> torch.UntypedStorage:
-    return storage
-
-
-class SafeCheckpointIO(TorchCheckpointIO):
-    """Write the trainer's checkpoints whole or not at all, and read them without unpickling code."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write beside the target and rename."""
-        partial = f"{path}.partial"
-        super().save_checkpoint(checkpoint, partial, storage_options)
-        os.replace(partial, path)  # noqa: PTH105 - the trainer passes strings
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read tensors and plain values only."""
-        del weights_only
-        loaded: dict[str, Any] = super().load_checkpoint(path, map_location or _on_cpu, weights_only=True)
-        return loaded
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -161,23 +142,26 @@ def _trainer(settings: TrainingSettings, out: Path, callbacks: Sequence[Callback
     # `save_last` would write only when the best changes; going on needs the last epoch, whatever its score.
     last = ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
     bars: list[Callback] = [TQDMProgressBar(leave=True)] if progress else []
-    return pl.Trainer(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        precision=settings.precision,  # type: ignore[arg-type]
-        max_epochs=settings.max_epochs,
-        gradient_clip_val=settings.gradient_clip or None,
-        deterministic=settings.deterministic,
-        callbacks=[best, last, *bars, *callbacks],
-        logger=[CSVLogger(out / "logs", "csv"), TensorBoardLogger(out / "logs", "tensorboard", version="")],
-        plugins=[SafeCheckpointIO()],
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        reload_dataloaders_every_n_epochs=1,
-        log_every_n_steps=1,
-        default_root_dir=out,
-    )
+    try:
+        return pl.Trainer(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            precision=settings.precision,  # type: ignore[arg-type]
+            max_epochs=settings.max_epochs,
+            gradient_clip_val=settings.gradient_clip or None,
+            deterministic=settings.deterministic,
+            callbacks=[best, last, *bars, *callbacks],
+            logger=[CSVLogger(out / "logs", "csv"), TensorBoardLogger(out / "logs", "tensorboard", version="")],
+            plugins=[SafeCheckpointIO()],
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,
+            log_every_n_steps=1,
+            default_root_dir=out,
+        )
+    except (ValueError, MisconfigurationException) as error:  # what an accelerator or precision that is not there gives
+        raise ConfigError(f"{' '.join(str(error).split())}: choose another accelerator or precision") from error
 
 
 def train(
@@ -224,6 +208,7 @@ def train(
     detector = build_model(run["model"])
     sequences = _use_sequences(detector, settings)
     data = FeatureDataModule(store, window=detector.window, sequences=sequences, settings=settings, streams=streams)
+    trainer = _trainer(settings, out, callbacks, progress=progress)
     last = _settle(out, run, resume=resume)
     if detector.config.normalise:
         mean, deviation = feature_statistics(store, "train", streams)
@@ -236,13 +221,15 @@ def train(
         background=store.background,
         ignored=store.ignored,
     )
-    trainer = _trainer(settings, out, callbacks, progress=progress)
     with warnings.catch_warnings():
         # Going on with a run means that its folder is not empty.
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+        except SystemExit:  # how the trainer answers Ctrl-C, to which it is deaf from then on
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from None
     return export_run(out, out / "checkpoint", command=command)
 
 
@@ -273,7 +260,7 @@ def export_run(
 
     Raises:
         ConfigError: If the folder holds no run, or ``which`` is unknown.
-        CheckpointError: If ``out`` exists and may not be replaced.
+        CheckpointError: If ``out`` exists and may not be replaced, or the epoch's file is damaged.
     """
     if which not in ("best", "last"):
         raise ConfigError(f"which must be best or last, got {which!r}")
@@ -282,7 +269,7 @@ def export_run(
     path = folder / "lightning" / f"{which}.ckpt"
     if not path.exists():
         raise ConfigError(f"the run in {folder} has no {which} epoch yet: go on with `coadtr train`")
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = read_trainer_state(path)
     model = build_model(run["model"])
     prefix = "model."
     model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in saved["state_dict"].items()})

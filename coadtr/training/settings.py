@@ -47,7 +47,7 @@ class TrainingSettings:
         workers: Processes that load batches; 0 loads in the main process.
         precision: Lightning's precision, such as ``"32-true"`` or ``"bf16-mixed"``.
         accelerator: Lightning's accelerator.
-        devices: Lightning's number of devices.
+        devices: Lightning's number of devices; one, as the validation videos are scored in one process.
         deterministic: Refuse operations that give other results from run to run.
 
     Source: defaults of LukasHedegaard/CoOadTR ``config.py``: Adam 1e-4, weight decay 1e-4, batch 128, step schedule,
@@ -80,6 +80,8 @@ class TrainingSettings:
         for name in ("max_epochs", "batch_size", "sequence_length", "step_epochs", "devices"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
+        if self.devices > 1:
+            raise ConfigError(f"devices must be 1, got {self.devices}: validation is scored in one process")
         for name in ("seed", "workers", "weight_decay", "gradient_clip"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)!r}")

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from coadtr.errors import ConfigError
 from coadtr.evaluation import macs_per_step, measure_cost, parameters, state_bytes, step_latency
+from coadtr.models import PRESETS, build_model, preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,3 +152,13 @@ def test_bad_settings_are_named(window_mean: Detector[Any], wrong: dict[str, int
     name, value = next(iter(wrong.items()))
     with pytest.raises(ConfigError, match=f"{name}={value}"):
         step_latency(window_mean, **wrong)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_model_of_the_project_is_counted_and_keeps_its_gradients(name: str) -> None:
+    sizes = {"embed_dim": 8, "ff_dim": 8, "num_heads": 2, "window": 4}
+    changes = {"decoder_heads": 2} if name.startswith("oadtr") else {}
+    model = build_model(preset(name, input_dim=6, num_classes=3, **sizes, **changes))
+    dense = 6 * 8 + 8 * 3
+    assert macs_per_step(model) > dense
+    assert all(parameter.requires_grad for parameter in model.parameters())

@@ -1,0 +1,45 @@
+"""Hydra's errors in one line each: what was wrong with the call, and what to do about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+__all__ = ["explain"]
+
+
+def explain(error: Exception, *, command: str, folder: Path) -> str:
+    """Say in one line what a call got wrong.
+
+    Args:
+        error: What Hydra raised while it composed the settings.
+        command: The command, for the remedy.
+        folder: Folder of the settings, whose files are the choices of the groups.
+
+    Returns:
+        One line.
+    """
+    remedy = f"`{command} --help` lists the settings"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        name, _, choice = error.missing_cfg_file.partition("/")
+        if choices := _choices(folder / name):
+            return f"{name}={choice}: there is no such choice; choose one of {', '.join(choices)}"
+        return f"{error.missing_cfg_file}: there are no such settings; {remedy}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} cannot be read ({_first_line(error)}); give settings as name=value"
+    if isinstance(error, ConfigCompositionException) and str(error).startswith("Could not override '"):
+        return f"{str(error).split(chr(39))[1]} is not a setting; {remedy}"
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{error.full_key}: {_first_line(error)}; {remedy}"
+    cause = f" ({_first_line(error.__cause__)})" if isinstance(error.__cause__, Exception) else ""
+    return f"{_first_line(error)}{cause}; {remedy}"
+
+
+def _choices(group: Path) -> list[str]:
+    return sorted(path.relative_to(group).with_suffix("").as_posix() for path in group.rglob("*.yaml"))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
