@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from coadtr.layers import AttentionProjections, ContinualEncoder, EncoderBlock
+from coadtr.layers import AttentionProjections, ContinualEncoder, EncoderBlock, RetroactiveAttention
 from coadtr.models import CoOadTR, InputFrames, OadTR
 from coadtr.models.decoder import CrossAttention, DecoderLayer
 
@@ -164,11 +164,14 @@ def ring_state(layer: AttentionProjections, tokens: Array) -> tuple[Any, ...]:
     return keys, values, np.array(len(tokens))
 
 
-def retroactive_state(layer: AttentionProjections, tokens: Array) -> tuple[Any, ...]:
+def retroactive_state(layer: RetroactiveAttention, tokens: Array) -> tuple[Any, ...]:
     q = by_head(layer, slots(project(layer, tokens)[0], layer.window)) / math.sqrt(layer.head_dim)
     keys, values, count = ring_state(layer, tokens)
-    logits = np.array([[[query @ key for key in k] for query in head] for head, k in zip(q, keys, strict=True)])
-    return q, keys, values, logits, count
+    logits = [[[query @ key for key in k] for k, query in zip(keys, heads, strict=True)] for heads in q.swapaxes(0, 1)]
+    if layer.folds:
+        out = np.split(layer.out_proj.weight.detach().double().numpy(), layer.num_heads, axis=1)
+        values = np.stack([value @ part.T for value, part in zip(values, out, strict=True)])
+    return q, keys, values, np.array(logits), count
 
 
 def block_state(layer: Block, tokens: Array, *, retroactive: bool) -> tuple[Any, ...]:

@@ -14,7 +14,6 @@ from coadtr.layers import (
     RetroactiveAttention,
     SingleOutputAttention,
     attention_weights,
-    band_mask,
     state_tensors,
 )
 
@@ -81,17 +80,6 @@ def test_gradients_of_forward_are_those_of_torch() -> None:
     assert layer.in_proj.weight.grad is not None
     assert twin.in_proj_weight.grad is not None
     torch.testing.assert_close(layer.in_proj.weight.grad, twin.in_proj_weight.grad, atol=1e-9, rtol=0)
-
-
-@pytest.mark.parametrize("start", [0, 1, 3, 100])
-@pytest.mark.parametrize("queries", [1, 4])
-@pytest.mark.parametrize("window", [1, 3])
-def test_band_mask_keeps_the_last_frames_that_exist(start: int, queries: int, window: int) -> None:
-    mask = band_mask(start, queries, window)
-    for i in range(queries):
-        for j in range(window - 1 + queries):
-            t, s = start + i, start - window + 1 + j
-            assert bool(mask[i, j]) == (s >= 0 and 0 <= t - s < window)
 
 
 def test_weights_of_masked_keys_are_zero_and_the_rest_sum_to_one() -> None:

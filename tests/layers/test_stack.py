@@ -12,7 +12,6 @@ from coadtr.layers import (
     RingState,
     answer_windows,
     clone_state,
-    left_windows,
     state_tensors,
 )
 from coadtr.layers.stack import WINDOWS_AT_ONCE
@@ -28,15 +27,17 @@ def encoder(depth: int) -> ContinualEncoder:
 
 @pytest.mark.parametrize("window", [1, 2, 5])
 @pytest.mark.parametrize("length", [1, 4, 9])
-def test_left_windows_end_at_each_frame(window: int, length: int) -> None:
-    sequence = torch.randn(2, length, 3)
-    windows, mask = left_windows(sequence, window)
-    assert windows.shape == (2, length, window, 3)
+@pytest.mark.parametrize("seen", [0, 1, 4])
+def test_windows_end_at_each_frame_and_reach_into_the_past(window: int, length: int, seen: int) -> None:
+    past, sequence = torch.randn(2, window - 1, 3), torch.randn(2, length, 3)
+    exists = torch.arange(window - 1, 0, -1) <= seen
+    windows = answer_windows(lambda clip, _: clip.flatten(1), sequence, window, (past, exists.expand(2, -1)))
+    masks = answer_windows(lambda _, mask: mask.float(), sequence, window, (past, exists.expand(2, -1)))
+    whole = torch.cat([past, sequence], 1)
+    begun = torch.cat([exists, torch.ones(length, dtype=torch.bool)])
     for t in range(length):
-        for i in range(window):
-            s = t - window + 1 + i
-            assert bool(mask[t, i]) == (s >= 0)
-            assert torch.equal(windows[:, t, i], sequence[:, s] if s >= 0 else torch.zeros(2, 3))
+        assert torch.equal(windows[:, t], whole[:, t : t + window].flatten(1))
+        assert torch.equal(masks[:, t].bool(), begun[t : t + window].expand(2, -1))
 
 
 @pytest.mark.parametrize("streams", [1, 3, WINDOWS_AT_ONCE + 1])
