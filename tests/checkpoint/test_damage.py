@@ -81,8 +81,8 @@ def pickled_weights(folder: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Damage, str]] = {
-    "no config": (missing("config.json"), r"config\.json: is missing"),
-    "no origin": (missing("origin.json"), r"origin\.json: is missing"),
+    "no config": (missing("config.json"), r"^[^ ]*config\.json: is missing"),
+    "no origin": (missing("origin.json"), r"^[^ ]*origin\.json: is missing"),
     "no weights": (missing("model.safetensors"), r"model\.safetensors: is missing"),
     "config not JSON": (text("config.json", b"{"), r"config\.json: is not JSON"),
     "config not text": (text("config.json", b"\xff\xfe\xfd"), r"config\.json: is not JSON"),
@@ -101,7 +101,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "dtype a list": (setting("dtype", []), r"dtype must be one of .* got \[\]"),
     "model no object": (setting("model", "cooadtr_b1"), "model must be an object of settings, got 'cooadtr_b1'"),
     "model of unknown kind": (setting("model.kind", "lstm"), "unknown kind of model 'lstm'"),
-    "model kind a list": (setting("model.kind", []), "wrong type"),
+    "model kind a list": (setting("model.kind", []), "unknown kind of model"),
     "model setting unknown": (setting("model.layers", 3), "cooadtr has no setting layers"),
     "model setting a text": (setting("model.num_positions", "x"), r"config\.json: .*(wrong type|num_positions)"),
     "model setting out of range": (setting("model.dropout", 1.5), "dropout must be at least 0 and below 1, got 1.5"),
