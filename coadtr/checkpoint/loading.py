@@ -109,6 +109,8 @@ def load(path: str | Path, device: torch.device | str | None = None) -> Checkpoi
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "there is no such folder"
         raise CheckpointError(f"{folder}: {problem}; give the folder of a checkpoint")
+    if not (folder / CONFIG_FILE).exists() and (folder / "checkpoint" / CONFIG_FILE).exists():
+        raise CheckpointError(f"{folder}: is the folder of a run; its checkpoint is {folder / 'checkpoint'}")
     spec, dtype, digest = _read_config(folder / CONFIG_FILE)
     origin = _read_json(folder / ORIGIN_FILE)
     model = _read_model(folder, spec, dtype, digest)

@@ -131,13 +131,13 @@ def settle_run(out: Path, run: Mapping[str, Any], *, resume: bool) -> Path | Non
         ConfigError: If the folder holds a finished run, one of other settings, or one that must not be gone on with.
     """
     last = out / "lightning" / "last.ckpt"
-    if not (out / RECORD).exists() or not last.exists():
+    before = read_run(out) if (out / RECORD).exists() else {}
+    if before.get("finished"):
+        raise ConfigError(f"the run in {out} has finished; its checkpoint is {out / 'checkpoint'}: choose another out")
+    if not before or not last.exists():
         # Without an epoch to go on from nothing was learnt, and new settings may be tried in the same folder.
         _write(out, run)
         return None
-    before = read_run(out)
-    if before.get("finished"):
-        raise ConfigError(f"the run in {out} has finished; its checkpoint is {out / 'checkpoint'}: choose another out")
     if not resume:
         raise ConfigError(f"{out} holds a run already: choose another out, or say resume=true to go on with it")
     for part in SECTIONS:

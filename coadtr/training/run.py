@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import signal
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from coadtr.checkpoint import save_checkpoint
@@ -30,6 +30,7 @@ from coadtr.errors import ConfigError
 from coadtr.models import OnlineModel, build_model
 from coadtr.training.datamodule import FeatureDataModule
 from coadtr.training.module import MONITOR, DetectionModule
+from coadtr.training.progress import EpochBar, EpochLines, opening_line
 from coadtr.training.record import describe_run, mark_finished, read_run, settle_run, spec_of_run
 from coadtr.training.settings import TrainingSettings
 from coadtr.training.trainer_state import SafeCheckpointIO, load_epoch, read_trainer_state
@@ -52,12 +53,16 @@ class TrainingResult:
     epoch: int
 
 
+def _nothing(_: str) -> None:
+    """Say nothing."""
+
+
 def _trainer(settings: TrainingSettings, out: Path, callbacks: Sequence[Callback], *, progress: bool) -> pl.Trainer:
     folder = out / "lightning"
     best = ModelCheckpoint(folder, filename="best", monitor=MONITOR, mode="max", enable_version_counter=False)
     # `save_last` would write only when the best changes; going on needs the last epoch, whatever its score.
     last = ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-    bars: list[Callback] = [TQDMProgressBar(leave=True)] if progress else []
+    shown: list[Callback] = [EpochBar(leave=True)] if progress else []
     try:
         return pl.Trainer(
             accelerator=settings.accelerator,
@@ -66,7 +71,7 @@ def _trainer(settings: TrainingSettings, out: Path, callbacks: Sequence[Callback
             max_epochs=settings.max_epochs,
             gradient_clip_val=settings.gradient_clip or None,
             deterministic=settings.deterministic,
-            callbacks=[best, last, *bars, *callbacks],
+            callbacks=[best, last, *shown, *callbacks],
             logger=[CSVLogger(out / "logs", "csv"), TensorBoardLogger(out / "logs", "tensorboard", version="")],
             plugins=[SafeCheckpointIO()],
             enable_progress_bar=progress,
@@ -90,6 +95,7 @@ def train(
     resume: bool = True,
     command: str = "",
     progress: bool = True,
+    say: Callable[[str], None] = _nothing,
     callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
     """Train a model, choose its best epoch on the validation videos, and export that as a checkpoint.
@@ -106,6 +112,7 @@ def train(
         resume: Go on with an interrupted run in ``out``; if false, refuse a folder that holds one.
         command: Command line to keep with the checkpoint.
         progress: Show progress bars.
+        say: Takes a line at the start and, without progress bars, one an epoch; says nothing by default.
         callbacks: More Lightning callbacks.
 
     Returns:
@@ -127,8 +134,9 @@ def train(
     if detector.config.normalise:
         mean, deviation = feature_statistics(store, "train", streams)
         detector.inputs.set_statistics(torch.from_numpy(mean), torch.from_numpy(deviation))
-    trainer = _trainer(settings, out, callbacks, progress=progress)
+    trainer = _trainer(settings, out, [*callbacks, *([] if progress else [EpochLines(say)])], progress=progress)
     last = settle_run(out, run, resume=resume)
+    say(opening_line(run, out, sequences=sequences, last=last))
     module = DetectionModule(
         detector,
         settings,

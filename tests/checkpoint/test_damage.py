@@ -181,3 +181,11 @@ def test_a_folder_in_place_of_a_file_is_refused(saved: Path) -> None:
 def test_device_that_is_not_there_is_refused(device: str, saved: Path) -> None:
     with pytest.raises(ConfigError, match=f"device '{device}' cannot be used"):
         load(saved, device)
+
+
+def test_the_folder_of_a_run_is_told_from_its_checkpoint(saved: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    saved.rename(run / "checkpoint")
+    with pytest.raises(CheckpointError, match=r"run: is the folder of a run; its checkpoint is .*run/checkpoint"):
+        load(run)

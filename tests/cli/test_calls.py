@@ -50,7 +50,7 @@ def test_the_settings_are_printed_as_composed(tmp_path: Path) -> None:
     ("words", "names"),
     [
         ("nope", ("'nope'", "train, replay, export, cost, data import, data inspect")),
-        ("data", ("'data'", "data import, data inspect")),
+        ("data", ("data needs import or inspect",)),
         ("data export path=x", ("'data export'",)),
         ("out=x train", ("'out=x'",)),
         ("train model.windw=3", ("model.windw is not a setting", "`coadtr train --help`")),

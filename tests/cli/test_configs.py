@@ -182,6 +182,7 @@ def test_every_setting_of_a_training_run_is_used(workplace: Path, monkeypatch: p
     monkeypatch.setattr(train, "train", keep)
     assert train.main(OmegaConf.create({})) == 0.5
     assert handed.pop("command") == "coadtr train seed=9"
+    assert callable(handed.pop("say"))
     wanted = {**settings, **settings["dataset"]}
     # The name is part of `out`, and the seed is that of the trainer.
     assert wanted["name"] in wanted["out"]

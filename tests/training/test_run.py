@@ -271,3 +271,26 @@ def test_export_needs_a_run(tmp_path: Path) -> None:
 def test_settings_are_checked(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         settings(**change)
+
+
+def test_a_finished_run_whose_epochs_were_deleted_is_not_overwritten(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store()
+    train(store, MODEL, settings(max_epochs=1), tmp_path / "run", progress=False)
+    shutil.rmtree(tmp_path / "run/lightning")
+    with pytest.raises(ConfigError, match="has finished"):
+        train(store, MODEL, settings(max_epochs=1), tmp_path / "run", progress=False)
+
+
+def test_a_run_says_what_it_does_line_by_line(make_store: MakeStore, tmp_path: Path) -> None:
+    store, wanted = make_store(), settings(max_epochs=2)
+    started: list[str] = []
+    resumed: list[str] = []
+    with pytest.raises(ConnectionAbortedError):
+        train(store, MODEL, wanted, tmp_path / "run", progress=False, say=started.append, callbacks=[Kill(1, 0)])
+    assert started[0].startswith("training cooadtr of depth 1 (E=16, N=8) on ")
+    assert "in whole sequences, 2 epochs, seed 0 ->" in started[0]
+    assert [line.split(":")[0] for line in started[1:]] == ["epoch 0 of 0..1"]
+    train(store, MODEL, wanted, tmp_path / "run", progress=False, say=resumed.append)
+    assert resumed[0].startswith("going on with cooadtr of depth 1")
+    assert [line.split(":")[0] for line in resumed[1:]] == ["epoch 1 of 0..1"]
+    assert "val_mAP" in resumed[1]
