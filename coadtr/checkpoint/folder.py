@@ -72,7 +72,7 @@ def _check_free(path: str | Path, target: Path, *, overwrite: bool, own: Collect
     if not target.is_dir():
         raise CheckpointError(f"{path}: is a file; name a folder to write")
     if not overwrite:
-        raise CheckpointError(f"{path}: is there already; name another folder, or say overwrite=True")
+        raise CheckpointError(f"{path}: is there already; name another folder, or say overwrite=true")
     foreign = sorted(entry.name for entry in target.iterdir() if entry.name not in own)
     if foreign:
         raise CheckpointError(f"{path}: holds {foreign[0]}, which is no part of a checkpoint; name another folder")

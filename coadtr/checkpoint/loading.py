@@ -51,6 +51,8 @@ class Checkpoint:
         streams: Mapping[str, int],
         rate_hz: float | None = None,
         class_names: Sequence[str] | None = None,
+        *,
+        special_classes: tuple[int | None, int | None] | None = None,
     ) -> None:
         """Refuse features, or labels, of another kind than the model was trained on.
 
@@ -58,12 +60,24 @@ class Checkpoint:
             streams: Name and channels of each feature stream, in the order in which they are joined.
             rate_hz: Frames a second; up to 1 % off is taken as the same. None if it is not known.
             class_names: Names of the classes that labels count. None if there are no labels.
+            special_classes: Index of the background class and of the ignored class, each None if there is none.
 
         Raises:
             CheckpointError: If one differs; the message names the difference.
         """
         if mismatch := explain_mismatch(self.spec, streams, rate_hz, class_names):
             raise CheckpointError(f"{self.path}: {mismatch}")
+        wanted = (self.spec.background, self.spec.ignored)
+        if special_classes is not None and special_classes != wanted:
+            which = 0 if special_classes[0] != wanted[0] else 1
+            kind = ("background", "ignored")[which]
+            raise CheckpointError(
+                f"{self.path}: the {kind} class is {self._named(special_classes[which])} in the data and "
+                f"{self._named(wanted[which])} in the model: their scores would not be of the same classes"
+            )
+
+    def _named(self, index: int | None) -> str:
+        return "none" if index is None else repr(self.spec.class_names[index])
 
     def detector(self) -> OnlineDetector:
         """Return a detector with a memory of its own; any number of them share this checkpoint's model."""
@@ -95,6 +109,8 @@ def load(path: str | Path, device: torch.device | str | None = None) -> Checkpoi
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "there is no such folder"
         raise CheckpointError(f"{folder}: {problem}; give the folder of a checkpoint")
+    if not (folder / CONFIG_FILE).exists() and (folder / "checkpoint" / CONFIG_FILE).exists():
+        raise CheckpointError(f"{folder}: is the folder of a run; its checkpoint is {folder / 'checkpoint'}")
     spec, dtype, digest = _read_config(folder / CONFIG_FILE)
     origin = _read_json(folder / ORIGIN_FILE)
     model = _read_model(folder, spec, dtype, digest)
@@ -115,8 +131,9 @@ def _read_bytes(file: Path) -> bytes:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
+    text = _read_bytes(file)  # its error is a ValueError too, and says more than "not JSON"
     try:
-        values = json.loads(_read_bytes(file))
+        values = json.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: not JSON, or not text
         raise CheckpointError(f"{file}: is not JSON ({error}); copy or export the checkpoint again") from error
     if not isinstance(values, dict):

@@ -10,7 +10,14 @@ from rich.table import Table
 
 from coadtr.cli.settings import group, plain, whether
 from coadtr.errors import ConfigError
-from coadtr.evaluation import macs_per_step, parameters, published_macs, published_parameters, step_latency
+from coadtr.evaluation import (
+    describe_machine,
+    macs_per_step,
+    parameters,
+    published_macs,
+    published_parameters,
+    step_latency,
+)
 from coadtr.models import PRESETS, ModelConfig, build_model, config_from_dict, preset
 
 __all__ = ["main"]
@@ -23,7 +30,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def _millions(count: float) -> str:
-    return f"{count / 1e6:,.2f} M" if count < 1e8 else f"{count / 1e6:,.1f} M"
+    return f"{count / 1e6:.2f} M" if count < 1e8 else f"{count / 1e6:.1f} M"
 
 
 def model_cost(settings: dict[str, Any]) -> Table:
@@ -41,7 +48,9 @@ def model_cost(settings: dict[str, Any]) -> Table:
         rows["multiply-accumulates, by the published convention"] = str(error)
     if latency_wanted:
         latency = step_latency(model)
+        machine = describe_machine()
         rows["step latency, batch 1"] = f"{latency.p50:.2f} ms p50, {latency.p95:.2f} p95, {latency.p99:.2f} p99"
+        rows["machine"] = f"{machine['cpu']}, {machine['threads']} threads"
     title = f"{config.kind}, depth {config.depth}, {config.input_dim} channels, {config.num_classes} classes"
     table = Table(title=title, show_header=False, title_justify="left")
     for name, value in rows.items():

@@ -57,6 +57,8 @@ def _parse(arguments: Sequence[str]) -> tuple[str, list[str]]:
     for size in (2, 1):
         if (name := " ".join(words[:size])) in COMMANDS:
             return name, words[size:]
+    if words == ["data"] or (words[0] == "data" and words[1].startswith("-")):
+        raise ConfigError("data needs import or inspect: `coadtr data import --help`, `coadtr data inspect --help`")
     size = 2 if words[0] == "data" and len(words) > 1 and words[1][0:1].isalpha() and "=" not in words[1] else 1
     raise ConfigError(f"unknown command {' '.join(words[:size])!r}; commands are {', '.join(COMMANDS)}")
 
@@ -147,6 +149,8 @@ def main() -> None:
         remedy = "; run the same command again to go on" if arguments[0] == "train" else ""
         print(f"coadtr: interrupted{remedy}", file=sys.stderr)
         raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (CoadtrError, OSError) as error:
         if debug:
             traceback.print_exc()

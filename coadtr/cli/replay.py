@@ -100,7 +100,14 @@ def replay_store(
     spec, model = checkpoint.spec, checkpoint.model
     # A store may hold more streams than the model takes: the model's are read, in the model's order.
     streams = {name: store.streams[name] for name in spec.streams if name in store.streams}
-    checkpoint.check_features(streams or store.streams, None, store.class_names)
+    # Videos of one store may differ in rate, as those of THUMOS14 do: like a checkpoint's, its rate is the median.
+    rates = sorted(record.rate_hz for record in store.videos(wanted.split))
+    checkpoint.check_features(
+        streams or store.streams,
+        rates[len(rates) // 2],
+        store.class_names,
+        special_classes=(store.background, store.ignored),
+    )
     scores = _stream(checkpoint, store, wanted)
     accuracy = evaluate_scores(
         scores,
@@ -147,7 +154,7 @@ def _stream(checkpoint: Checkpoint, store: FeatureStore, wanted: Wanted) -> list
             replay(
                 checkpoint.model,
                 videos(),
-                batch_size=min(wanted.batch_size, len(records)),
+                batch_size=wanted.batch_size,
                 progress=lambda frames: progress.advance(bar, frames),
             )
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -26,6 +28,7 @@ def main(cfg: DictConfig) -> float:
             resume=whether(settings, "resume"),
             command=command_line(),
             progress=watched(settings, "progress"),
+            say=partial(print, flush=True),
         )
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"validation mAP {result.validation_map:.4f} in epoch {result.epoch}")

@@ -6,17 +6,17 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, cast
 
-import h5py
 import numpy as np
 
 from coadtr.data import schema
 from coadtr.data.schema import Header, LabelKind, VideoRecord
-from coadtr.errors import DataError, SchemaError
+from coadtr.data.stored import stored_dataset, stored_group
+from coadtr.errors import DataError, SchemaError, UnsafeFileError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["read_header", "read_records"]
+__all__ = ["own_videos", "read_header", "read_records"]
 
 
 def read_header(file: Any, path: Path) -> tuple[Header, LabelKind]:
@@ -32,6 +32,7 @@ def read_header(file: Any, path: Path) -> tuple[Header, LabelKind]:
     Raises:
         SchemaError: If the file is not a feature store of schema version 1.
         DataError: If a field contradicts another.
+        UnsafeFileError: If the videos are in another file.
     """
     found = _plain(file.attrs.get("format"))
     if found != schema.FORMAT:
@@ -46,7 +47,7 @@ def read_header(file: Any, path: Path) -> tuple[Header, LabelKind]:
         )
     fields = ("class_names", "background", "ignored", "streams", "dims", "label_kind", "attributes")
     missing = [field for field in fields if field not in file.attrs]
-    if missing or not isinstance(file.get("videos"), h5py.Group):
+    if missing or own_videos(file, path) is None:
         what = f"attribute {missing[0]!r}" if missing else "group 'videos'"
         raise SchemaError(f"{path}: {what} is missing: import the data again")
     value = {field: _plain(file.attrs[field]) for field in fields}
@@ -54,7 +55,7 @@ def read_header(file: Any, path: Path) -> tuple[Header, LabelKind]:
         raise SchemaError(f"{path}: label_kind is {value['label_kind']!r}, not 'index' or 'multi-hot': import again")
     try:
         header = Header(
-            class_names=tuple(value["class_names"]),
+            class_names=schema.texts(value["class_names"]),
             background=_class_or_none(value["background"]),
             ignored=_class_or_none(value["ignored"]),
             streams=dict(zip(value["streams"], value["dims"], strict=True)),
@@ -65,6 +66,14 @@ def read_header(file: Any, path: Path) -> tuple[Header, LabelKind]:
     except (TypeError, ValueError) as error:
         raise SchemaError(f"{path}: header is damaged ({error}): import the data again") from error
     return header, cast("LabelKind", value["label_kind"])
+
+
+def own_videos(file: Any, path: Path) -> Any:
+    """Return the group of the videos, none if there is none; raise `UnsafeFileError` if it is a link."""
+    try:
+        return stored_group(file, "videos")
+    except UnsafeFileError as error:
+        raise UnsafeFileError(f"{path}: group 'videos': {error}") from error
 
 
 def _plain(value: Any) -> Any:
@@ -94,13 +103,15 @@ def read_records(file: Any, path: Path, header: Header, kind: LabelKind) -> dict
 
     Raises:
         DataError: If a video lacks a field, or one has the wrong shape, length, type, split or class.
+        UnsafeFileError: If a video or field is a link, or its values are in another file.
     """
     indexed: dict[int, VideoRecord] = {}
-    for name, group in file["videos"].items():
+    videos = file["videos"]
+    for name in videos:
         try:
-            index, record = _read_record(name, group, header, kind)
+            index, record = _read_record(name, stored_group(videos, name), header, kind)
         except DataError as error:
-            raise DataError(f"{path}: video {name!r}: {error}") from error
+            raise type(error)(f"{path}: video {name!r}: {error}") from error
         except (OSError, RuntimeError, KeyError) as error:
             cause = " ".join(str(error).split())
             raise DataError(f"{path}: video {name!r}: is damaged and cannot be read ({cause}): import again") from error
@@ -115,7 +126,10 @@ def read_records(file: Any, path: Path, header: Header, kind: LabelKind) -> dict
 
 def _read_record(name: str, group: Any, header: Header, kind: LabelKind) -> tuple[int, VideoRecord]:
     wanted = (*header.streams, schema.LABEL_DATASET)
-    missing = [field for field in wanted if not isinstance(group.get(field), h5py.Dataset)]
+    if group is None:
+        raise DataError("is not a group: import the data again")
+    fields = {field: stored_dataset(group, field) for field in wanted}
+    missing = [field for field, data in fields.items() if data is None]
     if missing:
         raise DataError(f"field {missing[0]!r} is missing: import the data again")
     for field in ("split", "rate_hz", "index"):
@@ -129,13 +143,13 @@ def _read_record(name: str, group: Any, header: Header, kind: LabelKind) -> tupl
         raise DataError(f"attribute 'index': {index!r} is not a whole number: import the data again")
 
     for stream, dim in header.streams.items():
-        data = group[stream]
+        data: Any = fields[stream]
         if data.ndim != 2 or data.shape[1] != dim or data.dtype not in (np.float16, np.float32):
             raise DataError(
                 f"field {stream!r}: shape {data.shape} of {data.dtype}: "
                 f"the header declares (T, {dim}) of float16 or float32, import the data again"
             )
-    lengths = {field: group[field].shape[0] for field in wanted}
+    lengths = {field: len(group[field]) for field in wanted}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{field!r} {length}" for field, length in lengths.items())
         raise DataError(f"fields differ in frames ({told}): import the data again")
@@ -154,6 +168,9 @@ def _check_labels(data: Any, header: Header, kind: LabelKind) -> None:
             f"field 'labels': shape {data.shape} of {data.dtype}: "
             f"{kind} labels are whole numbers of shape {shape}, import the data again"
         )
-    fault = schema.label_fault(data[:], kind, classes)
+    try:
+        fault = schema.label_fault(data[:], kind, classes)
+    except MemoryError as error:
+        raise DataError(f"field 'labels': shape {data.shape}: does not fit in memory: split the video") from error
     if fault is not None:
         raise DataError(fault)

@@ -118,6 +118,18 @@ def _check_class_names(names: Sequence[str]) -> None:
         raise DataError(f"class_names lists {duplicates[0]!r} more than once: give every class its own name")
 
 
+def texts(names: object) -> tuple[str, ...]:
+    """Return the class names that a file holds; raise `DataError` if they are not a list of texts."""
+    if not isinstance(names, list):
+        raise DataError(f"class_names is {names!r}: class names are a list of texts, write the file again")
+    wrong = [index for index, name in enumerate(names) if not isinstance(name, str)]
+    if wrong:
+        raise DataError(
+            f"class_names[{wrong[0]}] is {names[wrong[0]]!r}: class names are a list of texts, write the file again"
+        )
+    return tuple(names)
+
+
 def _check_streams(streams: Mapping[str, int]) -> None:
     if not streams:
         raise DataError("streams is empty: name at least one feature stream and its channels, as {'rgb': 2048}")

@@ -1,4 +1,8 @@
-"""Scores of a replay in HDF5: what a detector answered to every frame, beside the labels."""
+"""Scores of a replay in HDF5: what a detector answered to every frame, beside the labels.
+
+Scores are kept in float64, as they were scored: in float32 sure answers round to 1 and become ties, and the
+average precision of the file would not be that of the report.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ import numpy as np
 
 from coadtr.data import schema
 from coadtr.data.atomic import replacing
+from coadtr.data.opening import own_videos
+from coadtr.data.stored import stored_dataset, stored_group
 from coadtr.errors import DataError, SchemaError
 
 if TYPE_CHECKING:
@@ -33,13 +39,13 @@ class VideoScores:
 
     Attributes:
         name: Name of the video.
-        scores: ``(T, C)`` float32, one row a frame.
+        scores: ``(T, C)`` float64, one row a frame.
         labels: ``(T,)`` class indices (int64), or ``(T, C)`` zeros and ones (uint8).
         scored: ``(T,)`` which frames the metric counts.
     """
 
     name: str
-    scores: NDArray[np.float32]
+    scores: NDArray[np.float64]
     labels: Labels
     scored: NDArray[np.bool_]
 
@@ -111,7 +117,7 @@ def _add_scores(
 ) -> str | None:
     """Write one video; return what is wrong with it, or none."""
     schema.check_name(name, what="video")
-    scores, labels, scored = np.asarray(arrays[0], np.float32), np.asarray(arrays[1]), np.asarray(arrays[2])
+    scores, labels, scored = np.asarray(arrays[0], np.float64), np.asarray(arrays[1]), np.asarray(arrays[2])
     frames = len(scores) if scores.ndim else 0
     if name in parent:
         return "is there already: give every video its own name"
@@ -144,6 +150,7 @@ def read_scores(path: str | Path) -> ScoreFile:
     Raises:
         DataError: If the file is missing or damaged.
         SchemaError: If it is not a score file, or one of another version.
+        UnsafeFileError: If it points to what another file holds; no such link is followed.
 
     Example:
         >>> read_scores("no_such.h5")
@@ -158,7 +165,7 @@ def read_scores(path: str | Path) -> ScoreFile:
     try:
         with h5py.File(path, "r") as file:
             return _read_file(file, path)
-    except SchemaError:
+    except DataError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path}: is damaged and cannot be read ({error}): replay again") from error
@@ -168,12 +175,39 @@ def _read_file(file: Any, path: Path) -> ScoreFile:
     found = (file.attrs.get("format"), int(file.attrs.get("version", -1)))
     if found != (_FORMAT, _VERSION):
         raise SchemaError(f"{path}: is {found}, not {(_FORMAT, _VERSION)}: give a score file (`coadtr replay`)")
-    groups = sorted(file["videos"].items(), key=lambda item: int(item[1].attrs["index"]))
+    try:
+        classes = schema.texts(np.asarray(file.attrs["class_names"]).tolist())
+    except DataError as error:
+        raise SchemaError(f"{path}: {error}") from error
+    videos = own_videos(file, path)
+    if videos is None:
+        raise SchemaError(f"{path}: group 'videos' is missing: replay again")
+    indexed = []
+    for name in videos:
+        try:
+            indexed.append(_read_video(videos, name))
+        except DataError as error:
+            raise type(error)(f"{path}: video {name!r}: {error}") from error
     return ScoreFile(
-        class_names=tuple(str(name) for name in file.attrs["class_names"]),
+        class_names=classes,
         attributes=json.loads(file.attrs["attributes"]),
-        videos=tuple(
-            VideoScores(name, group["scores"][:], group["labels"][:], group["scored"][:].astype(bool))
-            for name, group in groups
-        ),
+        videos=tuple(video for _, video in sorted(indexed, key=lambda item: item[0])),
     )
+
+
+def _read_video(videos: Any, name: str) -> tuple[int, VideoScores]:
+    """Return the place of a video in the order written, and its scores."""
+    group = stored_group(videos, name)
+    if group is None:
+        raise DataError("is not a group: replay again")
+    arrays = {}
+    for field in ("scores", "labels", "scored"):
+        data = stored_dataset(group, field)
+        if data is None:
+            raise DataError(f"field {field!r} is missing: replay again")
+        try:
+            arrays[field] = data[:]
+        except MemoryError as error:
+            raise DataError(f"field {field!r}: shape {data.shape}: does not fit in memory: replay again") from error
+    scores, scored = arrays["scores"].astype(np.float64), arrays["scored"].astype(bool)
+    return int(group.attrs["index"]), VideoScores(name, scores, arrays["labels"], scored)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from coadtr.errors import ConfigError
+from coadtr.data import schema
+from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,8 @@ class SplitFrames:
         max_preload_bytes: Features that take more than this stay in the file.
 
     Raises:
-        DataError: If the split holds no video or a stream does not exist.
+        DataError: If the split holds no video, a stream does not exist, or a feature is NaN or infinite
+            (found while preloading, or else when its span is read).
         ConfigError: If ``max_preload_bytes`` is negative.
     """
 
@@ -62,7 +64,7 @@ class SplitFrames:
             dtype = store.stored_dtype(split, self.streams)
             if sum(record.frames for record in self.records) * self.dim * dtype.itemsize <= max_preload_bytes:
                 self._memory = tuple(
-                    store.features(record.name, streams=self.streams).astype(dtype) for record in self.records
+                    self._finite(video, 0, record.frames).astype(dtype) for video, record in enumerate(self.records)
                 )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,10 +81,22 @@ class SplitFrames:
         return self.store.label_kind == "multi-hot"
 
     def read(self, video: int, start: int, stop: int) -> NDArray[np.float32]:
-        """Return a copy of frames ``start`` to ``stop - 1``, ``(T, D)``, of video number ``video``."""
+        """Return a copy of frames ``start`` to ``stop - 1``, ``(T, D)``, of video number ``video``; all finite."""
         if self._memory is not None:
             return self._memory[video][start:stop].astype(np.float32)
-        return self.store.features(self.records[video].name, start, stop, self.streams)
+        return self._finite(video, start, stop)
+
+    def _finite(self, video: int, start: int, stop: int) -> NDArray[np.float32]:
+        """Read a span from the file. Another program may have written it, and one NaN would undo a training run."""
+        name = self.records[video].name
+        frames = self.store.features(name, start, stop, self.streams)
+        fault = schema.non_finite(frames, first_frame=start)
+        if fault is not None:
+            raise DataError(
+                f"{self.store.path}: video {name!r}: streams {', '.join(self.streams)}: value {fault}: "
+                "repair the source and import it again"
+            )
+        return frames
 
     def counted(self, video: int) -> NDArray[np.bool_]:
         """Return ``(T,)`` which frames may carry a loss: those not labelled with the ignored class."""

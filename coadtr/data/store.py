@@ -39,6 +39,7 @@ class FeatureStore:
     Raises:
         DataError: If the file is missing, damaged, or contradicts itself; the message names video and field.
         SchemaError: If the file is not a feature store, or one of another schema version.
+        UnsafeFileError: If it points to what another file holds; no such link is followed.
 
     Example:
         >>> import tempfile
@@ -189,7 +190,9 @@ class FeatureStore:
         """
         chosen = self.check_streams(streams)
         start, stop = self._span(name, start, stop)
-        joined = np.empty((stop - start, sum(self._header.streams[stream] for stream in chosen)), np.float32)
+        shape = (stop - start, sum(self._header.streams[stream] for stream in chosen))
+        with self._reading(name, ", ".join(chosen), shape):
+            joined = np.empty(shape, np.float32)
         column = 0
         for stream in chosen:
             width = self._header.streams[stream]
@@ -264,7 +267,7 @@ class FeatureStore:
         return start, end
 
     def _read(self, name: str, field: str, start: int, stop: int) -> NDArray[Any]:
-        with self._reading(name, field):
+        with self._reading(name, field, (stop - start, self._header.streams.get(field, len(self.class_names)))):
             return cast("NDArray[Any]", self._handle()["videos"][name][field][start:stop])
 
     def _handle(self) -> Any:
@@ -289,12 +292,19 @@ class FeatureStore:
         return self._file
 
     @contextmanager
-    def _reading(self, video: str | None = None, field: str | None = None) -> Iterator[None]:
+    def _reading(
+        self, video: str | None = None, field: str | None = None, shape: tuple[int, int] | None = None
+    ) -> Iterator[None]:
         """Turn what h5py raises for a damaged file into one `DataError` that says where."""
         try:
             yield
         except DataError:
             raise
+        except MemoryError as error:
+            raise DataError(
+                f"{self.path}: video {video!r}: field {field!r}: shape {shape}: does not fit in memory: "
+                "read fewer frames at a time"
+            ) from error
         except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError) as error:
             where = "".join(
                 f" {what} {name!r}:" for what, name in (("video", video), ("field", field)) if name is not None

@@ -21,7 +21,8 @@ class VideoScores:
     """Hold the answers of a detector to every frame of one video.
 
     The logits are kept, not the probabilities: one softmax, in one place (`probabilities`), then makes the
-    scores of every metric, and a stored replay can be evaluated again to the same last digit.
+    scores of every metric. A file of scores (`coadtr.data.write_scores`) holds those probabilities in float64,
+    so that a stored replay can be evaluated again to the same last digit.
 
     Attributes:
         name: Name of the video.

@@ -10,11 +10,10 @@ Layout of the folder::
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,17 +21,19 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from coadtr.checkpoint import CheckpointSpec, save_checkpoint
+from coadtr.checkpoint import save_checkpoint
 from coadtr.data import FeatureStore, feature_statistics
-from coadtr.errors import ConfigError, DataError
-from coadtr.models import OnlineModel, build_model, config_from_dict
+from coadtr.errors import ConfigError
+from coadtr.models import OnlineModel, build_model
 from coadtr.training.datamodule import FeatureDataModule
 from coadtr.training.module import MONITOR, DetectionModule
+from coadtr.training.progress import EpochBar, EpochLines, opening_line
+from coadtr.training.record import describe_run, mark_finished, read_run, settle_run, spec_of_run
 from coadtr.training.settings import TrainingSettings
-from coadtr.training.trainer_state import SafeCheckpointIO, read_trainer_state
+from coadtr.training.trainer_state import SafeCheckpointIO, load_epoch, read_trainer_state
 
 __all__ = ["TrainingResult", "export_run", "train"]
 
@@ -52,88 +53,8 @@ class TrainingResult:
     epoch: int
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    partial.replace(path)
-
-
-def _read_run(out: Path) -> dict[str, Any]:
-    path = out / "run.json"
-    try:
-        run: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{out} holds no training run: name the folder that `coadtr train` wrote") from None
-    except ValueError as error:
-        raise ConfigError(f"{path} is not JSON ({error}): the run cannot be read") from None
-    return run
-
-
-def _spec(run: Mapping[str, Any]) -> CheckpointSpec:
-    data = run["data"]
-    return CheckpointSpec(
-        model=config_from_dict(run["model"]),
-        class_names=tuple(data["class_names"]),
-        background=data["background"],
-        ignored=data["ignored"],
-        streams=dict(data["streams"]),
-        rate_hz=data["rate_hz"],
-        head=data["head"],
-    )
-
-
-def _describe(
-    store: FeatureStore,
-    model: Mapping[str, Any],
-    settings: TrainingSettings,
-    streams: Sequence[str] | None,
-) -> dict[str, Any]:
-    """Write down all that decides the result of a run."""
-    records = store.videos("train")
-    store.videos("validation")
-    used = {name: store.streams[name] for name in (streams or store.streams) if name in store.streams}
-    if unknown := [name for name in streams or () if name not in store.streams]:
-        raise DataError(f"{store.path} has no feature stream {', '.join(unknown)}; it has {', '.join(store.streams)}")
-    config = config_from_dict({**model, "input_dim": sum(used.values()), "num_classes": len(store.class_names)})
-    rates = sorted(record.rate_hz for record in records)
-    return {
-        "format": "coadtr-run",
-        "version": 1,
-        "model": config.to_dict(),
-        "training": settings.to_dict(),
-        "data": {
-            "path": str(store.path),
-            "fingerprint": store.fingerprint(),
-            "class_names": list(store.class_names),
-            "background": store.background,
-            "ignored": store.ignored,
-            "streams": used,
-            "rate_hz": rates[len(rates) // 2],
-            "head": "sigmoid" if store.labels(records[0].name, 0, 1).ndim == 2 else "softmax",
-        },
-    }
-
-
-def _settle(out: Path, run: dict[str, Any], *, resume: bool) -> Path | None:
-    """Decide between a new run and going on with an interrupted one; return the checkpoint to go on from."""
-    last = out / "lightning" / "last.ckpt"
-    if not (out / "run.json").exists():
-        out.mkdir(parents=True, exist_ok=True)
-        _write_json(out / "run.json", run)
-        return None
-    if not resume:
-        raise ConfigError(f"{out} holds a run already: choose another `out`, or say resume=true to go on with it")
-    before = _read_run(out)
-    if (out / "checkpoint").exists():
-        raise ConfigError(f"the run in {out} has finished; its checkpoint is {out / 'checkpoint'}: choose another out")
-    for part in ("model", "training", "data"):
-        for name in sorted({*before[part], *run[part]} - {"path"}):
-            if before[part].get(name) != run[part].get(name):
-                raise ConfigError(
-                    f"the run in {out} was started with {part}.{name}={before[part].get(name)!r}, not "
-                    f"{run[part].get(name)!r}: go on with the same settings, or choose another `out`"
-                )
-    return last if last.exists() else None
+def _nothing(_: str) -> None:
+    """Say nothing."""
 
 
 def _trainer(settings: TrainingSettings, out: Path, callbacks: Sequence[Callback], *, progress: bool) -> pl.Trainer:
@@ -141,7 +62,7 @@ def _trainer(settings: TrainingSettings, out: Path, callbacks: Sequence[Callback
     best = ModelCheckpoint(folder, filename="best", monitor=MONITOR, mode="max", enable_version_counter=False)
     # `save_last` would write only when the best changes; going on needs the last epoch, whatever its score.
     last = ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-    bars: list[Callback] = [TQDMProgressBar(leave=True)] if progress else []
+    shown: list[Callback] = [EpochBar(leave=True)] if progress else []
     try:
         return pl.Trainer(
             accelerator=settings.accelerator,
@@ -150,7 +71,7 @@ def _trainer(settings: TrainingSettings, out: Path, callbacks: Sequence[Callback
             max_epochs=settings.max_epochs,
             gradient_clip_val=settings.gradient_clip or None,
             deterministic=settings.deterministic,
-            callbacks=[best, last, *bars, *callbacks],
+            callbacks=[best, last, *shown, *callbacks],
             logger=[CSVLogger(out / "logs", "csv"), TensorBoardLogger(out / "logs", "tensorboard", version="")],
             plugins=[SafeCheckpointIO()],
             enable_progress_bar=progress,
@@ -174,6 +95,7 @@ def train(
     resume: bool = True,
     command: str = "",
     progress: bool = True,
+    say: Callable[[str], None] = _nothing,
     callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
     """Train a model, choose its best epoch on the validation videos, and export that as a checkpoint.
@@ -190,6 +112,7 @@ def train(
         resume: Go on with an interrupted run in ``out``; if false, refuse a folder that holds one.
         command: Command line to keep with the checkpoint.
         progress: Show progress bars.
+        say: Takes a line at the start and, without progress bars, one an epoch; says nothing by default.
         callbacks: More Lightning callbacks.
 
     Returns:
@@ -203,16 +126,17 @@ def train(
     out = Path(out)
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    run = _describe(store, model, settings, streams)
+    run = describe_run(store, model, settings, streams)
     torch.manual_seed(settings.seed)
     detector = build_model(run["model"])
     sequences = _use_sequences(detector, settings)
     data = FeatureDataModule(store, window=detector.window, sequences=sequences, settings=settings, streams=streams)
-    trainer = _trainer(settings, out, callbacks, progress=progress)
-    last = _settle(out, run, resume=resume)
     if detector.config.normalise:
         mean, deviation = feature_statistics(store, "train", streams)
         detector.inputs.set_statistics(torch.from_numpy(mean), torch.from_numpy(deviation))
+    trainer = _trainer(settings, out, [*callbacks, *([] if progress else [EpochLines(say)])], progress=progress)
+    last = settle_run(out, run, resume=resume)
+    say(opening_line(run, out, sequences=sequences, last=last))
     module = DetectionModule(
         detector,
         settings,
@@ -230,7 +154,10 @@ def train(
         except SystemExit:  # how the trainer answers Ctrl-C, to which it is deaf from then on
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
-    return export_run(out, out / "checkpoint", command=command)
+    # An export of this run's own, made while it was unfinished, may lie there.
+    result = export_run(out, out / "checkpoint", command=command, overwrite=True)
+    mark_finished(out, run)
+    return result
 
 
 def _use_sequences(model: OnlineModel, settings: TrainingSettings) -> bool:
@@ -265,20 +192,19 @@ def export_run(
     if which not in ("best", "last"):
         raise ConfigError(f"which must be best or last, got {which!r}")
     folder = Path(run_folder)
-    run = _read_run(folder)
+    run = read_run(folder)
+    spec = spec_of_run(run, folder)
     path = folder / "lightning" / f"{which}.ckpt"
     if not path.exists():
         raise ConfigError(f"the run in {folder} has no {which} epoch yet: go on with `coadtr train`")
     saved = read_trainer_state(path)
-    model = build_model(run["model"])
-    prefix = "model."
-    model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in saved["state_dict"].items()})
-    score = float(saved[MONITOR])
+    model = build_model(spec.model)
+    score, epoch = load_epoch(model, saved, path)
     origin = {
         "command": command,
-        "data": {name: run["data"][name] for name in ("path", "fingerprint")},
+        "data": {name: run["data"].get(name) for name in ("path", "fingerprint")},
         "training": run["training"],
-        "metric": {"name": "mAP", "split": "validation", "value": score, "epoch": saved["epoch"]},
+        "metric": {"name": "mAP", "split": "validation", "value": score, "epoch": epoch},
     }
-    save_checkpoint(out, model, _spec(run), origin, overwrite=overwrite)
-    return TrainingResult(Path(out), score, saved["epoch"])
+    save_checkpoint(out, model, spec, origin, overwrite=overwrite)
+    return TrainingResult(Path(out), score, epoch)

@@ -13,6 +13,9 @@ __all__ = ["TrainingSettings", "mix_seed"]
 
 SAMPLING = ("auto", "sequences", "windows")
 SCHEDULES = ("constant", "cosine", "step")
+# Weights stay in float32 or wider: Adam's small updates would round away in half precision.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+MAX_SEED = 2**32 - 1
 
 
 def mix_seed(seed: int, count: int) -> int:
@@ -31,23 +34,23 @@ class TrainingSettings:
 
     Attributes:
         sampling: ``"windows"``: clips of N frames with a loss on the last frame, as published; ``"sequences"``: long
-        spans in
-            one pass with a loss on every frame, for models whose step allows it; ``"auto"``: sequences where it is
-            exact.
+            spans in one pass with a loss on every frame, for models whose step allows it; ``"auto"``: sequences where
+            that is exact.
         max_epochs: Passes over the training frames.
         batch_size: Clips, or spans, in a batch.
         sequence_length: Frames with loss in a span.
         learning_rate: Of Adam.
         weight_decay: Of Adam (added to the gradient, as published).
         schedule: ``"step"``: times ``step_factor`` every ``step_epochs`` epochs; ``"cosine"``: to zero over the run;
-        ``"constant"``. step_epochs: Epochs between steps of the learning rate.
+            ``"constant"``.
+        step_epochs: Epochs between steps of the learning rate.
         step_factor: Factor of each step.
         gradient_clip: Largest norm of the gradient; 0 for none.
         seed: Seed of weights, order, cuts and dropout.
         workers: Processes that load batches; 0 loads in the main process.
-        precision: Lightning's precision, such as ``"32-true"`` or ``"bf16-mixed"``.
+        precision: ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"`` or ``"64-true"``, as Lightning names them.
         accelerator: Lightning's accelerator.
-        devices: Lightning's number of devices; one, as the validation videos are scored in one process.
+        devices: Lightning's number of devices; 1, as validation is scored in one process.
         deterministic: Refuse operations that give other results from run to run.
 
     Source: defaults of LukasHedegaard/CoOadTR ``config.py``: Adam 1e-4, weight decay 1e-4, batch 128, step schedule,
@@ -59,7 +62,7 @@ class TrainingSettings:
     """
 
     sampling: Literal["auto", "sequences", "windows"] = "auto"
-    max_epochs: int = 5
+    max_epochs: int = 4
     batch_size: int = 128
     sequence_length: int = 512
     learning_rate: float = 1e-4
@@ -85,10 +88,13 @@ class TrainingSettings:
         for name in ("seed", "workers", "weight_decay", "gradient_clip"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)!r}")
+        for name, most in (("seed", MAX_SEED), ("workers", MAX_SEED)):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) > most:
+                raise ConfigError(f"{name} must be a whole number of at most {most}, got {getattr(self, name)!r}")
         for name in ("learning_rate", "step_factor"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)!r}")
-        for name, choices in (("sampling", SAMPLING), ("schedule", SCHEDULES)):
+        for name, choices in (("sampling", SAMPLING), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
 

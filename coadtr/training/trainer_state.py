@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -11,8 +13,14 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from coadtr.errors import CheckpointError
+from coadtr.models import OnlineModel
+from coadtr.training.module import MONITOR
 
-__all__ = ["SafeCheckpointIO", "read_trainer_state"]
+__all__ = ["SafeCheckpointIO", "load_epoch", "read_trainer_state"]
+
+
+# Of the model inside the Lightning module.
+PREFIX = "model."
 
 
 def read_trainer_state(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -53,4 +61,46 @@ class SafeCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read tensors and plain values only; the trainer moves them to where they belong."""
         del map_location, weights_only
-        return read_trainer_state(path)
+        loaded = read_trainer_state(path)
+        for state in loaded.get("callbacks", {}).values():
+            _move(state, str(Path(path).resolve().parent))
+        return loaded
+
+
+def _move(state: Any, folder: str) -> None:
+    """Let a checkpoint callback find its files where they lie now: of another folder it would forget the best epoch."""
+    if not isinstance(state, dict) or not isinstance(before := state.get("dirpath"), str):
+        return
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, str):
+            return folder + value.removeprefix(before) if value.startswith(before) else value
+        if isinstance(value, dict):
+            return {moved(key): item for key, item in value.items()}
+        return value
+
+    state.update({name: moved(value) for name, value in state.items()})
+
+
+def load_epoch(model: OnlineModel, saved: Mapping[str, Any], path: Path) -> tuple[float, int]:
+    """Load the weights of an epoch into a model.
+
+    Args:
+        model: A model of the run's settings.
+        saved: What :func:`read_trainer_state` returned.
+        path: Where that came from, for messages.
+
+    Returns:
+        The epoch's validation score, and its number.
+
+    Raises:
+        CheckpointError: If a part is missing, or the weights are not the model's.
+    """
+    try:
+        weights = {name.removeprefix(PREFIX): tensor for name, tensor in saved["state_dict"].items()}
+        score, epoch = float(saved[MONITOR]), int(saved["epoch"])
+        model.load_state_dict(weights)
+    except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        cause = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path} is not an epoch of this run ({cause}): train again in another folder") from error
+    return score, epoch

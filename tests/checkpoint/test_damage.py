@@ -81,8 +81,8 @@ def pickled_weights(folder: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Damage, str]] = {
-    "no config": (missing("config.json"), r"config\.json: is missing"),
-    "no origin": (missing("origin.json"), r"origin\.json: is missing"),
+    "no config": (missing("config.json"), r"^[^ ]*config\.json: is missing"),
+    "no origin": (missing("origin.json"), r"^[^ ]*origin\.json: is missing"),
     "no weights": (missing("model.safetensors"), r"model\.safetensors: is missing"),
     "config not JSON": (text("config.json", b"{"), r"config\.json: is not JSON"),
     "config not text": (text("config.json", b"\xff\xfe\xfd"), r"config\.json: is not JSON"),
@@ -101,7 +101,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "dtype a list": (setting("dtype", []), r"dtype must be one of .* got \[\]"),
     "model no object": (setting("model", "cooadtr_b1"), "model must be an object of settings, got 'cooadtr_b1'"),
     "model of unknown kind": (setting("model.kind", "lstm"), "unknown kind of model 'lstm'"),
-    "model kind a list": (setting("model.kind", []), "wrong type"),
+    "model kind a list": (setting("model.kind", []), "unknown kind of model"),
     "model setting unknown": (setting("model.layers", 3), "cooadtr has no setting layers"),
     "model setting a text": (setting("model.num_positions", "x"), r"config\.json: .*(wrong type|num_positions)"),
     "model setting out of range": (setting("model.dropout", 1.5), "dropout must be at least 0 and below 1, got 1.5"),
@@ -181,3 +181,11 @@ def test_a_folder_in_place_of_a_file_is_refused(saved: Path) -> None:
 def test_device_that_is_not_there_is_refused(device: str, saved: Path) -> None:
     with pytest.raises(ConfigError, match=f"device '{device}' cannot be used"):
         load(saved, device)
+
+
+def test_the_folder_of_a_run_is_told_from_its_checkpoint(saved: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    saved.rename(run / "checkpoint")
+    with pytest.raises(CheckpointError, match=r"run: is the folder of a run; its checkpoint is .*run/checkpoint"):
+        load(run)

@@ -94,3 +94,14 @@ def test_other_features_are_refused_by_name(
     with pytest.raises(CheckpointError, match=message) as caught:
         load(saved).check_features(streams, rate_hz, names)
     assert str(saved) in str(caught.value)
+
+
+def test_other_special_classes_are_refused_by_name(saved: Path) -> None:
+    checkpoint = load(saved)
+    streams, special = {"rgb": 3, "flow": 2}, (checkpoint.spec.background, checkpoint.spec.ignored)
+    checkpoint.check_features(streams, 5.0, NAMES, special_classes=special)
+    with pytest.raises(CheckpointError, match="the background class is none in the data and 'rest' in the model"):
+        checkpoint.check_features(streams, 5.0, NAMES, special_classes=(None, special[1]))
+    other = 1 if special[1] != 1 else 2
+    with pytest.raises(CheckpointError, match=f"the ignored class is '{NAMES[other]}' in the data and"):
+        checkpoint.check_features(streams, 5.0, NAMES, special_classes=(special[0], other))

@@ -30,7 +30,7 @@ DAMAGE_ON_OPEN: dict[str, tuple[Callable[[Any], object], type[DataError], str]] 
     "no videos group": (lambda f: f.move("videos", "films"), SchemaError, "group 'videos' is missing"),
     "videos gone": (lambda f: (f.pop("videos"), f.create_group("videos")), DataError, "holds no video"),
     "background out of range": (lambda f: f.attrs.modify("background", 9), SchemaError, "background class 9"),
-    "classes not text": (lambda f: f.attrs.create("class_names", 5), SchemaError, "header is damaged"),
+    "classes not text": (lambda f: f.attrs.create("class_names", 5), SchemaError, "class_names is 5"),
     "dims and streams differ": (lambda f: f.attrs.create("dims", [6]), SchemaError, "header is damaged"),
     "attributes not JSON": (lambda f: f.attrs.create("attributes", "{"), SchemaError, "header is damaged"),
     "label kind unknown": (lambda f: f.attrs.modify("label_kind", "soft"), SchemaError, "label_kind is 'soft'"),

@@ -114,6 +114,11 @@ def test_sequence_npz_that_is_no_npz(tmp_path: Path, sequence_source: dict[str, 
         np.save(file, np.ones(3))
     with pytest.raises(DataError, match=r"is a single array, not an \.npz file"):
         import_features("sequence-npz", path, out)
+    for other in (pickle.dumps({"features": 1}), b"some text", b"#!/bin/sh\n" + content):
+        path.write_bytes(other)
+        with pytest.raises(DataError, match=r"is not a whole \.npz file") as error:
+            import_features("sequence-npz", path, out)
+        assert "pickle" not in str(error.value)
     names = np.array(["a", None], dtype=object)
     np.savez(path, **{**sequence_source, "names": names}, allow_pickle=True)
     with pytest.raises(UnsafeFileError, match="field 'names' holds pickled objects"):

@@ -10,6 +10,8 @@ import pytest
 
 from coadtr.data import read_scores, write_scores
 from coadtr.errors import DataError, SchemaError
+from coadtr.evaluation.metrics import average_precision
+from coadtr.scoring import probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,9 +39,25 @@ def test_scores_come_back_in_order(tmp_path: Path, *, multi_hot: bool) -> None:
         np.testing.assert_array_equal(video.scores, scores)
         np.testing.assert_array_equal(video.labels, labels)
         np.testing.assert_array_equal(video.scored, scored)
-        assert video.scores.dtype == np.dtype(np.float32)
+        assert video.scores.dtype == np.dtype(np.float64)
         assert video.scored.dtype == np.dtype(bool)
         assert video.labels.dtype == (np.uint8 if multi_hot else np.int64)
+
+
+def test_the_file_gives_the_average_precision_of_the_logits(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, 2000)
+    taken_for = np.where(rng.random(2000) < 0.2, rng.integers(0, 3, 2000), labels)
+    surer = np.where(taken_for == labels, 24, 18)
+    logits = rng.normal(0, 1, (2000, 3)) + surer[:, None] * np.eye(3)[taken_for]
+    answers, known = probabilities(logits), np.ones(2000, dtype=bool)
+    video = [("v", answers, labels, known)]
+    stored = read_scores(write_scores(tmp_path / "s.h5", class_names=CLASSES, attributes={}, videos=video)).videos[0]
+    for index in range(3):
+        wanted = average_precision(labels == index, answers[:, index])
+        assert average_precision(stored.labels == index, stored.scores[:, index]) == wanted
+        rounded = average_precision(labels == index, answers[:, index].astype(np.float32))
+        assert rounded < wanted - 0.01, "the logits make no ties in float32: the test shows nothing"
 
 
 GOOD = {"name": "v", "scores": np.ones((4, 3)), "labels": [0, 1, 2, 0], "scored": [True] * 4}

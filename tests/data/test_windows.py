@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -51,6 +52,24 @@ def test_clips_are_all_full_windows_that_end_on_a_counted_frame(store: FeatureSt
         np.testing.assert_array_equal(item["frames"].numpy(), frames)
         assert (item["frames"].dtype, item["label"].dtype) == (torch.float32, torch.int64)
         assert (item["label"].item(), item["first_frame"].item()) == (label, first)
+
+
+@pytest.mark.parametrize("preload", [True, False])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_training_data_that_are_not_finite_are_named(store: FeatureStore, value: float, *, preload: bool) -> None:
+    store.close()
+    with h5py.File(store.path, "r+") as file:
+        file["videos/a/flow"][9, 1] = file["videos/a/flow"][17, 0] = value
+
+    def read_all() -> None:
+        source = ClipDataset(FeatureStore(store.path), "train", window=4, preload=preload).source
+        assert not preload, "preloading has read it all"
+        source.read(0, 0, 9)
+        source.read(0, 5, 25)
+
+    with pytest.raises(DataError, match=rf"video 'a': .*value {value} at frame 9, channel 7") as error:
+        read_all()
+    assert str(error.value).startswith(f"{store.path}: ")
 
 
 def test_clips_with_stride_streams_and_multi_hot_labels(

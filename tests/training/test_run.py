@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
 from coadtr.checkpoint import load
-from coadtr.errors import ConfigError, DataError, TrainingError
+from coadtr.errors import CheckpointError, ConfigError, DataError, TrainingError
 from coadtr.training import TrainingResult, TrainingSettings, export_run, train
 
 from .conftest import MakeStore
@@ -80,6 +81,73 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(make_store: MakeStore, tmp_pa
         assert torch.equal(tensor, weights(last[1])[name]), name
 
 
+def test_a_killed_run_may_be_moved(make_store: MakeStore, tmp_path: Path) -> None:
+    # The best epoch comes before the kill: a run that forgot it would choose a later one.
+    store, wanted = make_store(), settings(learning_rate=3e-2, schedule="step", step_factor=30.0, gradient_clip=0.0)
+    whole = train(store, MODEL, wanted, tmp_path / "whole", progress=False)
+    with pytest.raises(ConnectionAbortedError):
+        train(store, MODEL, wanted, tmp_path / "killed", progress=False, callbacks=[Kill(2, 1)])
+    (tmp_path / "killed").rename(tmp_path / "moved")
+    resumed = train(store, MODEL, wanted, tmp_path / "moved", progress=False)
+    assert (resumed.validation_map, resumed.epoch) == (whole.validation_map, whole.epoch)
+    assert whole.epoch < 2
+
+
+def test_an_unfinished_run_may_be_exported_and_gone_on_with(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store()
+    whole = train(store, MODEL, settings(), tmp_path / "whole", progress=False)
+    with pytest.raises(ConnectionAbortedError):
+        train(store, MODEL, settings(), tmp_path / "run", progress=False, callbacks=[Kill(2, 1)])
+    early = export_run(tmp_path / "run", tmp_path / "run/checkpoint", which="last")
+    assert early.epoch == 1
+    resumed = train(store, MODEL, settings(), tmp_path / "run", progress=False)
+    assert (resumed.validation_map, resumed.epoch) == (whole.validation_map, whole.epoch)
+
+
+def test_streams_in_another_order_are_another_run(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store()
+    with pytest.raises(ConnectionAbortedError):
+        train(store, MODEL, settings(), tmp_path / "run", progress=False, streams=["a", "b"], callbacks=[Kill(1, 0)])
+    with pytest.raises(ConfigError, match=r"started with data\.streams="):
+        train(store, MODEL, settings(), tmp_path / "run", progress=False, streams=["b", "a"])
+
+
+def test_a_run_that_learnt_nothing_yet_may_change_its_settings(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store()
+    with pytest.raises(TrainingError):
+        train(store, MODEL, settings(learning_rate=1e30, gradient_clip=0.0), tmp_path / "run", progress=False)
+    assert train(store, MODEL, settings(max_epochs=1), tmp_path / "run", progress=False).epoch == 0
+
+
+@pytest.mark.parametrize("record", ["{}", "[]", '{"format": "coadtr-run", "version": 1}', "x"])
+def test_a_damaged_record_is_refused(tmp_path: Path, record: str) -> None:
+    (tmp_path / "run.json").write_text(record)
+    with pytest.raises(ConfigError, match=r"run\.json (is not|lacks)"):
+        export_run(tmp_path, tmp_path / "out")
+
+
+def test_an_epoch_of_another_model_is_refused(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store()
+    for name, width in (("small", 16), ("wide", 32)):
+        train(store, {**MODEL, "embed_dim": width}, settings(max_epochs=1), tmp_path / name, progress=False)
+    shutil.copy(tmp_path / "small/lightning/best.ckpt", tmp_path / "wide/lightning/best.ckpt")
+    with pytest.raises(CheckpointError, match=r"best\.ckpt is not an epoch of this run \(.*size mismatch"):
+        export_run(tmp_path / "wide", tmp_path / "out")
+    torch.save({"epoch": 1}, tmp_path / "wide/lightning/best.ckpt")
+    with pytest.raises(CheckpointError, match=r"best\.ckpt is not an epoch of this run \('state_dict'\)"):
+        export_run(tmp_path / "wide", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+@pytest.mark.parametrize("multi_hot", [False, True])
+def test_other_precisions_train(make_store: MakeStore, tmp_path: Path, precision: str, multi_hot: bool) -> None:
+    result = train(
+        make_store(multi_hot=multi_hot), MODEL, settings(precision=precision), tmp_path / "run", progress=False
+    )
+    assert result.validation_map > 0.5
+
+
 def test_a_run_killed_before_its_first_epoch_ended_starts_again(make_store: MakeStore, tmp_path: Path) -> None:
     store = make_store()
     with pytest.raises(ConnectionAbortedError):
@@ -135,7 +203,7 @@ def test_window_exact_models_train_on_clips(make_store: MakeStore, tmp_path: Pat
 def test_streams_can_be_chosen(make_store: MakeStore, tmp_path: Path) -> None:
     result = train(make_store(), MODEL, settings(max_epochs=1), tmp_path / "run", streams=["b"], progress=False)
     assert load(result.checkpoint).spec.streams == {"b": 2}
-    with pytest.raises(DataError, match=r"flow.*a, b"):
+    with pytest.raises(DataError, match=r"flow.*'a', 'b'"):
         train(make_store("again.h5"), MODEL, settings(), tmp_path / "other", streams=["flow"], progress=False)
     assert not (tmp_path / "other").exists()
 
@@ -195,9 +263,34 @@ def test_export_needs_a_run(tmp_path: Path) -> None:
         ({"learning_rate": 0.0}, r"learning_rate must be positive, got 0\.0"),
         ({"weight_decay": -1.0}, r"weight_decay must not be negative, got -1\.0"),
         ({"sampling": "frames"}, "sampling must be one of auto, sequences, windows, got 'frames'"),
+        ({"precision": "16-true"}, "precision must be one of 32-true, bf16-mixed, 16-mixed, 64-true, got '16-true'"),
+        ({"seed": 2**32}, "seed must be a whole number of at most 4294967295, got 4294967296"),
         ({"schedule": "linear"}, "schedule must be one of constant, cosine, step, got 'linear'"),
     ],
 )
 def test_settings_are_checked(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         settings(**change)
+
+
+def test_a_finished_run_whose_epochs_were_deleted_is_not_overwritten(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store()
+    train(store, MODEL, settings(max_epochs=1), tmp_path / "run", progress=False)
+    shutil.rmtree(tmp_path / "run/lightning")
+    with pytest.raises(ConfigError, match="has finished"):
+        train(store, MODEL, settings(max_epochs=1), tmp_path / "run", progress=False)
+
+
+def test_a_run_says_what_it_does_line_by_line(make_store: MakeStore, tmp_path: Path) -> None:
+    store, wanted = make_store(), settings(max_epochs=2)
+    started: list[str] = []
+    resumed: list[str] = []
+    with pytest.raises(ConnectionAbortedError):
+        train(store, MODEL, wanted, tmp_path / "run", progress=False, say=started.append, callbacks=[Kill(1, 0)])
+    assert started[0].startswith("training cooadtr of depth 1 (E=16, N=8) on ")
+    assert "in whole sequences, 2 epochs, seed 0 ->" in started[0]
+    assert [line.split(":")[0] for line in started[1:]] == ["epoch 0 of 0..1"]
+    train(store, MODEL, wanted, tmp_path / "run", progress=False, say=resumed.append)
+    assert resumed[0].startswith("going on with cooadtr of depth 1")
+    assert [line.split(":")[0] for line in resumed[1:]] == ["epoch 1 of 0..1"]
+    assert "val_mAP" in resumed[1]

@@ -110,9 +110,18 @@ def _load(source: Path) -> Arrays:
 
 def _read(source: Path) -> Arrays:
     with source.open("rb") as raw:
-        loaded = np.load(raw, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
+        # NumPy takes what is neither for a pickle, and says how to load that; so it is not asked.
+        magic = raw.read(6)
+        raw.seek(0)
+        if magic == b"\x93NUMPY":
             raise DataError(f"{source}: is a single array, not an .npz file: give a sequence .npz file as source")
+        if not magic.startswith((b"PK\x03\x04", b"PK\x05\x06")) or not zipfile.is_zipfile(raw):
+            raise DataError(
+                f"{source}: is not a whole .npz file (another format, or cut short): "
+                "copy or download it again, or give a sequence .npz file as source"
+            )
+        raw.seek(0)
+        loaded = np.load(raw, allow_pickle=False)
         with loaded as file:
             missing = [field for field in _FIELDS if field not in file.files]
             raise_problems(source, [f"field {field!r} is missing: add it to the file" for field in missing])

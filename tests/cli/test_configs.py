@@ -1,0 +1,209 @@
+"""The settings files: what they say is what the package says, all of them compose, and every setting is used."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf, open_dict
+
+from coadtr.cli import cost, data_import, data_inspect, export, replay, train
+from coadtr.cli.main import COMMANDS, config_folder
+from coadtr.cli.settings import fill, plain
+from coadtr.data import IMPORTERS, FeatureStore
+from coadtr.models import PRESETS, ModelConfig, build_model, config_from_dict, preset
+from coadtr.training import TrainingResult, TrainingSettings
+
+EXPERIMENTS = sorted(
+    path.relative_to(config_folder() / "experiment").with_suffix("").as_posix()
+    for path in (config_folder() / "experiment").rglob("*.yaml")
+)
+FEATURES = {"anet": (3072, 22), "kinetics": (4096, 22), "exercises": (60, 7)}
+
+
+def compose_plain(name: str, *overrides: str) -> dict[str, Any]:
+    """Compose settings as the command does, and resolve them."""
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        settings = compose(name, list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(settings)  # as in a job: `name` asks for the choices of the groups
+    with open_dict(settings):
+        del settings["hydra"]
+    return plain(settings)
+
+
+def test_every_command_has_a_file_and_every_file_a_command() -> None:
+    files = {path.stem for path in config_folder().glob("*.yaml")}
+    assert files == {command.replace(" ", "_") for command in COMMANDS}
+
+
+@pytest.mark.parametrize("path", sorted(config_folder().glob("*.yaml")), ids=lambda path: path.stem)
+def test_hydra_leaves_no_files_and_the_help_is_ours(path: Path) -> None:
+    hydra = OmegaConf.load(path).hydra
+    command = next(command for command in COMMANDS if command.replace(" ", "_") == path.stem)
+    assert hydra.output_subdir is None
+    assert hydra.run.dir == "."
+    assert hydra.help.app_name == f"coadtr {command}"
+    assert f"Example:  coadtr {command} " in hydra.help.template
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_model_file_equals_the_preset(name: str) -> None:
+    settings = OmegaConf.to_container(OmegaConf.load(config_folder() / f"model/{name}.yaml"))
+    assert isinstance(settings, dict)
+    sizes = {"input_dim": 3072, "num_classes": 22}
+    config = preset(name, **sizes)
+    assert {**settings, **sizes} == config.to_dict()
+
+
+def test_there_is_a_model_file_for_every_preset() -> None:
+    assert {path.stem for path in (config_folder() / "model").glob("*.yaml")} == set(PRESETS)
+
+
+def test_feature_files_carry_the_published_widths() -> None:
+    found = {
+        path.stem: tuple(dict(OmegaConf.load(path)).values()) for path in (config_folder() / "features").glob("*.yaml")
+    }
+    assert found == FEATURES
+
+
+@pytest.mark.parametrize("trainer", ["published", "sequences"])
+def test_a_trainer_file_sets_all_of_the_training_settings(trainer: str) -> None:
+    settings = compose_plain("train", f"trainer={trainer}", "seed=7")
+    built = fill(TrainingSettings, settings, "trainer")
+    assert built.to_dict() == settings["trainer"]
+    assert built.seed == 7
+
+
+def test_the_published_trainer_is_as_published() -> None:
+    built = fill(TrainingSettings, compose_plain("train", "trainer=published"), "trainer")
+    assert (built.sampling, built.batch_size, built.schedule) == ("windows", 128, "step")
+    assert (built.learning_rate, built.weight_decay) == (1e-4, 1e-4)
+
+
+@functools.cache  # experiments that differ in their data alone share a model
+def count_parameters(config: ModelConfig) -> int:
+    """Build a model without its memory, and count."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build_model(config).parameters())
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_composes_and_its_model_builds(experiment: str) -> None:
+    settings = compose_plain("train", f"experiment={experiment}")
+    dataset, model = experiment.split("/")
+    assert settings["name"] == f"{dataset}-{model}"
+    assert settings["out"] == f"runs/{dataset}-{model}"
+    assert settings["dataset"]["path"] == f"data/{dataset}.h5"
+    fill(TrainingSettings, settings, "trainer")
+    wanted = PRESETS[model]
+    assert {name: settings["model"][name] for name in wanted} == wanted
+    config = config_from_dict({**settings["model"], "input_dim": 128, "num_classes": 18})
+    assert count_parameters(config) > 0
+    opening = (config_folder() / f"experiment/{experiment}.yaml").read_text().split("\ndefaults:")[0]
+    assert f"coadtr train experiment={experiment}" in opening
+    assert "cost" in opening
+    assert "result" in opening
+
+
+class Recorder(dict[str, Any]):
+    """Settings that remember which of them were read."""
+
+    def __init__(self, values: dict[str, Any], path: str, read: set[str]) -> None:
+        super().__init__({k: Recorder(v, f"{path}{k}.", read) if isinstance(v, dict) else v for k, v in values.items()})
+        self.path, self.read = path, read
+
+    def __getitem__(self, key: str) -> Any:
+        self.read.add(f"{self.path}{key}")
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.read.add(f"{self.path}{key}")
+        return super().get(key, default)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(super().keys()))
+
+    def keys(self) -> Any:
+        return list(super().keys())
+
+    def items(self) -> Any:
+        return [(key, self[key]) for key in self.keys()]
+
+    def leaves(self) -> set[str]:
+        found: set[str] = set()
+        for key in self.keys():
+            value = super().__getitem__(key)
+            found |= value.leaves() if isinstance(value, Recorder) else {f"{self.path}{key}"}
+        return found
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides"),
+    [
+        (replay, ["checkpoint=run/checkpoint", "data=data.h5", "latency.steps=1", "latency.warmup=0"]),
+        (export, ["run=run", "out=last", "which=last"]),
+        (cost, ["model.embed_dim=8"]),
+        (data_inspect, ["path=data.h5"]),
+    ],
+    ids=["replay", "export", "cost", "data_inspect"],
+)
+def test_every_setting_is_used(
+    command: Any, overrides: list[str], workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = command.__name__.rpartition(".")[2]
+    read: set[str] = set()
+    recorder = Recorder(compose_plain(name, *overrides), "", read)
+    monkeypatch.chdir(workplace)
+    monkeypatch.setattr(sys, "argv", [f"coadtr {name}"])
+    monkeypatch.setattr(command, "plain", lambda _: recorder)
+    command.main(OmegaConf.create({"checkpoint": 1, "data": 1, "run": 1, "path": 1}))
+    assert recorder.leaves() == read & recorder.leaves()
+
+
+def test_every_setting_of_a_training_run_is_used(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = compose_plain("train", "dataset.path=data.h5", "resume=false", "progress=true", "seed=9")
+    handed: dict[str, Any] = {}
+
+    def keep(store: FeatureStore, model: Any, training: TrainingSettings, out: Path, **named: Any) -> TrainingResult:
+        handed.update(named, path=str(store.path), model=model, trainer=training.to_dict(), out=str(out))
+        return TrainingResult(out / "checkpoint", 0.5, 0)
+
+    monkeypatch.chdir(workplace)
+    monkeypatch.setattr(sys, "argv", ["coadtr train", "seed=9"])
+    monkeypatch.setattr(train, "plain", lambda _: settings)
+    monkeypatch.setattr(train, "train", keep)
+    assert train.main(OmegaConf.create({})) == 0.5
+    assert handed.pop("command") == "coadtr train seed=9"
+    assert callable(handed.pop("say"))
+    wanted = {**settings, **settings["dataset"]}
+    # The name is part of `out`, and the seed is that of the trainer.
+    assert wanted["name"] in wanted["out"]
+    assert wanted["seed"] == wanted["trainer"]["seed"]
+    assert {name: value for name, value in wanted.items() if name not in ("dataset", "name", "seed")} == handed
+
+
+def test_every_option_of_an_importer_is_a_setting_of_the_kind_that_it_takes() -> None:
+    options = compose_plain("data_import", "format=exercises", "out=x.h5")["options"]
+    kinds: dict[str, str] = {}
+    for importer in IMPORTERS.values():
+        for parameter in inspect.signature(importer).parameters.values():
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                kinds[parameter.name] = str(parameter.annotation).removesuffix(" | None")
+    assert set(options) == set(kinds)
+    assert set(options.values()) == {None}
+    assert {name: data_import.KINDS.get(name, str).__name__ for name in kinds} == kinds
+
+
+def test_the_data_of_the_features_file_are_those_of_the_store(tmp_path: Path) -> None:
+    pytest.importorskip("seglearn", reason="needs the data set that the extra `demo` brings")
+    path = IMPORTERS["exercises"](None, tmp_path / "exercises.h5")
+    with FeatureStore.open(path) as store:
+        assert (sum(store.streams.values()), len(store.class_names)) == FEATURES["exercises"]
