@@ -21,7 +21,8 @@ CHUNKED = [subject for subject in SUBJECTS if not subject.retroactive]
 
 def in_chunks(module: Module, frames: Tensor, sizes: list[int], state: Any) -> tuple[Tensor, Any]:
     """Answer ``(B, T, D)`` in chunks of the given sizes, the last one over and over."""
-    answers, start = [], 0
+    answers: list[Tensor] = []
+    start = 0
     with torch.no_grad():
         while start < frames.shape[1]:
             size = sizes[min(len(answers), len(sizes) - 1)]
