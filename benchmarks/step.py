@@ -9,7 +9,7 @@ clip        re-running the window of N frames at every frame: with this project'
             query and projects no keys and values, and with ``torch.nn.TransformerEncoder``, which runs all in full
 sequence    one pass over 1,024 frames under the band mask, per frame
 
-Run: ``python benchmarks/step.py [--dtype float32|bfloat16] [--rounds 30] [--threads 2]``. Needs torch and coadtr.layers.
+            query and projects no keys and values, and with ``torch.nn.TransformerEncoder``, which runs all of it
 """
 
 from __future__ import annotations
