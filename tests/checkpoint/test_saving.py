@@ -29,7 +29,7 @@ def test_missing_parents_are_made(tmp_path: Path, make_model: MakeModel, make_sp
 
 def test_existing_folder_is_refused_and_kept(saved: Path, make_model: MakeModel, make_spec: MakeSpec) -> None:
     before, model = tree(saved.parent), make_model()
-    with pytest.raises(CheckpointError, match="is there already; name another folder, or say overwrite=True"):
+    with pytest.raises(CheckpointError, match="is there already; name another folder, or say overwrite=true"):
         save_checkpoint(saved, model, make_spec(model), {})
     assert tree(saved.parent) == before
 
