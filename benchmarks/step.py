@@ -3,7 +3,7 @@
 Contenders take turns, a few steps each, so that a drift of the machine's speed meets them all alike. What is compared:
 
 floor       the bare matrix-vector products with the weights of b1, nothing else: what any step has to read
-coadtr      ``step`` of this project's layers (embedding, positions, encoder, norm, classifier)
+b1, b2      ``step`` of this project's layers (embedding, positions, encoder, norm, classifier)
 peer        the same model of continual-inference, if it is installed (``pip install continual-inference``)
 clip        re-running the window of N frames at every frame: with this project's layers, whose last block asks with one
             query and projects no keys and values, and with ``torch.nn.TransformerEncoder``, which runs all in full
@@ -123,12 +123,12 @@ def contenders(dtype: torch.dtype) -> dict[str, tuple[Callable[[Tensor], Tensor]
     found: dict[str, tuple[Callable[[Tensor], Tensor], Tensor, int]] = {"floor": (floor(dtype), frame, 1)}
     for depth in (1, 2):
         model = Detector(depth).to(dtype).eval()
-        found[f"coadtr b{depth} step"] = (model.runner(1), frame, 1)
-        found[f"coadtr b{depth} clip"] = (model.clip, clip, 1)
+        found[f"b{depth} step"] = (model.runner(1), frame, 1)
+        found[f"b{depth} clip"] = (model.clip, clip, 1)
         found[f"torch b{depth} clip"] = (torch_clip(depth, dtype), clip, 1)
         if depth == 1:
-            found["coadtr b1 step, 64 streams"] = (model.runner(64), frame.expand(64, -1).contiguous(), 64)
-            found["coadtr b1 sequence"] = (model, sequence, SEQUENCE)
+            found["b1 step, 64 streams"] = (model.runner(64), frame.expand(64, -1).contiguous(), 64)
+            found["b1 sequence"] = (model, sequence, SEQUENCE)
         if dtype == torch.float32 and (step := peer(depth, dtype)) is not None:
             found[f"continual-inference b{depth} step"] = (step, frame, 1)
     return found
@@ -174,7 +174,7 @@ def main() -> None:
         print(f"{name:<32}{middle:>12.3f}{f'{low:.3f} to {high:.3f}':>20}{middle / base:>10.2f}")
     for depth in (1, 2):
         if (name := f"continual-inference b{depth} step") in times:
-            ratio = statistics.median(times[name]) / statistics.median(times[f"coadtr b{depth} step"])
+            ratio = statistics.median(times[name]) / statistics.median(times[f"b{depth} step"])
             print(f"b{depth} step: continual-inference takes {ratio:.2f} times as long")
 
 
