@@ -65,19 +65,8 @@ class Checkpoint:
         Raises:
             CheckpointError: If one differs; the message names the difference.
         """
-        if mismatch := explain_mismatch(self.spec, streams, rate_hz, class_names):
+        if mismatch := explain_mismatch(self.spec, streams, rate_hz, class_names, special_classes):
             raise CheckpointError(f"{self.path}: {mismatch}")
-        wanted = (self.spec.background, self.spec.ignored)
-        if special_classes is not None and special_classes != wanted:
-            which = 0 if special_classes[0] != wanted[0] else 1
-            kind = ("background", "ignored")[which]
-            raise CheckpointError(
-                f"{self.path}: the {kind} class is {self._named(special_classes[which])} in the data and "
-                f"{self._named(wanted[which])} in the model: their scores would not be of the same classes"
-            )
-
-    def _named(self, index: int | None) -> str:
-        return "none" if index is None else repr(self.spec.class_names[index])
 
     def detector(self) -> OnlineDetector:
         """Return a detector with a memory of its own; any number of them share this checkpoint's model."""

@@ -29,6 +29,7 @@ def explain_mismatch(
     streams: Mapping[str, int],
     rate_hz: float | None,
     class_names: Sequence[str] | None,
+    special_classes: tuple[int | None, int | None] | None = None,
 ) -> str | None:
     """Say what keeps a checkpoint from being used on features and classes, or None if nothing does.
 
@@ -37,11 +38,13 @@ def explain_mismatch(
         streams: Name and channels of each feature stream, in order.
         rate_hz: Frames a second, or None if unknown.
         class_names: Names of the classes, or None if unknown.
+        special_classes: Index of the background class and of the ignored class, or None if unknown.
     """
     return (
         _explain_streams(spec.streams, streams)
         or (None if rate_hz is None else _explain_rate(spec.rate_hz, rate_hz))
         or (None if class_names is None else _explain_classes(spec.class_names, class_names))
+        or (None if special_classes is None else _explain_special(spec, special_classes))
     )
 
 
@@ -82,3 +85,16 @@ def _explain_classes(wanted: Sequence[str], given: Sequence[str]) -> str | None:
         f"class {index} is {given[index]!r} in the data and {wanted[index]!r} in the model: "
         "the classes are in another order; use data with the model's"
     )
+
+
+def _explain_special(spec: CheckpointSpec, given: tuple[int | None, int | None]) -> str | None:
+    def named(index: int | None) -> str:
+        return "none" if index is None else repr(spec.class_names[index])
+
+    for kind, wanted, found in zip(("background", "ignored"), (spec.background, spec.ignored), given, strict=True):
+        if found != wanted:
+            return (
+                f"the {kind} class is {named(found)} in the data and {named(wanted)} in the model: "
+                "their scores would not be of the same classes"
+            )
+    return None

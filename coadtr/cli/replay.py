@@ -100,11 +100,9 @@ def replay_store(
     spec, model = checkpoint.spec, checkpoint.model
     # A store may hold more streams than the model takes: the model's are read, in the model's order.
     streams = {name: store.streams[name] for name in spec.streams if name in store.streams}
-    # Videos of one store may differ in rate, as those of THUMOS14 do: like a checkpoint's, its rate is the median.
-    rates = sorted(record.rate_hz for record in store.videos(wanted.split))
     checkpoint.check_features(
         streams or store.streams,
-        rates[len(rates) // 2],
+        store.rate_hz(wanted.split),
         store.class_names,
         special_classes=(store.background, store.ignored),
     )

@@ -144,6 +144,11 @@ class FeatureStore:
             raise DataError(f"{self.path}: split {split!r} holds no video: it has {schema.listing(self.splits)}")
         return chosen
 
+    def rate_hz(self, split: str | None = None) -> float:
+        """Return the frames a second of a split: the median over its videos, which may differ as THUMOS14's do."""
+        rates = sorted(record.rate_hz for record in self.videos(split))
+        return rates[len(rates) // 2]
+
     def video(self, name: str) -> VideoRecord:
         """Return the record of one video; raise `DataError` if there is none of that name."""
         if name not in self._records:

@@ -38,11 +38,10 @@ def describe_run(
         ConfigError: If a setting is out of range.
         DataError: If the store has no training or validation videos, or not the wanted streams.
     """
-    records = store.videos("train")
-    store.videos("validation")
+    for split in ("train", "validation"):
+        store.videos(split)
     used = {name: store.streams[name] for name in store.check_streams(streams)}
     config = config_from_dict({**model, "input_dim": sum(used.values()), "num_classes": len(store.class_names)})
-    rates = sorted(record.rate_hz for record in records)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -57,7 +56,7 @@ def describe_run(
             "ignored": store.ignored,
             # A list, because their order decides which channel is which.
             "streams": [{"name": name, "channels": channels} for name, channels in used.items()],
-            "rate_hz": rates[len(rates) // 2],
+            "rate_hz": store.rate_hz("train"),
             "head": "sigmoid" if store.label_kind == "multi-hot" else "softmax",
         },
     }

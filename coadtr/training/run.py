@@ -62,7 +62,6 @@ def _trainer(settings: TrainingSettings, out: Path, callbacks: Sequence[Callback
     best = ModelCheckpoint(folder, filename="best", monitor=MONITOR, mode="max", enable_version_counter=False)
     # `save_last` would write only when the best changes; going on needs the last epoch, whatever its score.
     last = ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-    shown: list[Callback] = [EpochBar(leave=True)] if progress else []
     try:
         return pl.Trainer(
             accelerator=settings.accelerator,
@@ -71,7 +70,7 @@ def _trainer(settings: TrainingSettings, out: Path, callbacks: Sequence[Callback
             max_epochs=settings.max_epochs,
             gradient_clip_val=settings.gradient_clip or None,
             deterministic=settings.deterministic,
-            callbacks=[best, last, *shown, *callbacks],
+            callbacks=[best, last, *callbacks],
             logger=[CSVLogger(out / "logs", "csv"), TensorBoardLogger(out / "logs", "tensorboard", version="")],
             plugins=[SafeCheckpointIO()],
             enable_progress_bar=progress,
@@ -134,7 +133,8 @@ def train(
     if detector.config.normalise:
         mean, deviation = feature_statistics(store, "train", streams)
         detector.inputs.set_statistics(torch.from_numpy(mean), torch.from_numpy(deviation))
-    trainer = _trainer(settings, out, [*callbacks, *([] if progress else [EpochLines(say)])], progress=progress)
+    watch = EpochBar(leave=True) if progress else EpochLines(say)
+    trainer = _trainer(settings, out, [watch, *callbacks], progress=progress)
     last = settle_run(out, run, resume=resume)
     say(opening_line(run, out, sequences=sequences, last=last))
     module = DetectionModule(
