@@ -18,7 +18,16 @@ from coadtr.layers.projection import (
     require_frame,
     require_sequence,
 )
-from coadtr.layers.ring import RingState, init_ring, read_past, slot_positions, write_ring, write_slot, write_slots
+from coadtr.layers.ring import (
+    RingState,
+    init_ring,
+    read_past,
+    slot_positions,
+    slots_written,
+    write_ring,
+    write_slot,
+    write_slots,
+)
 from coadtr.layers.state import reset_rows
 
 __all__ = ["RetroactiveAttention", "RetroactiveState", "SingleOutputAttention"]
@@ -107,7 +116,7 @@ class SingleOutputAttention(AttentionProjections):
         require_frame(frame, self.embed_dim, len(state.frames), "SingleOutputAttention.step")
         q, k, v = self.project(frame)
         state = write_ring(state, k, v)
-        seen = slot_positions(state.frames, self.window) >= 0
+        seen = slots_written(state.frames, self.window)
         weights = attention_weights(q.unsqueeze(2) @ state.keys.transpose(2, 3), seen[:, None, None])
         return self.merge(weights @ state.values).squeeze(1), state
 
@@ -149,8 +158,8 @@ class SingleOutputAttention(AttentionProjections):
         past_v, _ = read_past(state.values, state.frames)
         exists = F.pad(exists, (0, frames.shape[1]), value=True)
         heads = band_attention(q, torch.cat([past_k, k], 2), torch.cat([past_v, v], 2), exists, self)
-        write_slots(state.keys, k, state.frames)
-        write_slots(state.values, v, state.frames)
+        write_slots(state.keys.transpose(1, 2), k.transpose(1, 2), state.frames)
+        write_slots(state.values.transpose(1, 2), v.transpose(1, 2), state.frames)
         return self.merge(heads), state._replace(frames=state.frames + frames.shape[1])
 
 
@@ -247,15 +256,16 @@ class RetroactiveAttention(AttentionProjections):
         require_frame(frame, self.embed_dim, len(state.frames), "RetroactiveAttention.step")
         q, k, v = self.project(frame)
         slot = state.frames % self.window
-        write_slot(state.queries, q, slot)
-        write_slot(state.keys, k, slot)
-        write_slot(state.values, self._fold(v) if self.folds else v, slot)
+        write_slot(state.queries.transpose(1, 2), q, slot)
+        write_slot(state.keys.transpose(1, 2), k, slot)
+        write_slot(state.values.transpose(1, 2), self._fold(v) if self.folds else v, slot)
         state = state._replace(frames=state.frames + 1)
         row = (q.unsqueeze(2) @ state.keys.transpose(2, 3)).squeeze(2)
         column = (state.queries @ k.unsqueeze(3)).squeeze(3)
-        write_slot(state.logits.transpose(1, 2), row, slot)
-        write_slot(state.logits.permute(0, 2, 3, 1), column, slot)
-        seen = self.positions(state) >= 0
+        # The crossing of row and column is the same number in both; in the other order, torch 2.15 cannot compile them.
+        write_slot(state.logits.permute(0, 3, 2, 1), column, slot)
+        write_slot(state.logits, row, slot)
+        seen = slots_written(state.frames, self.window)
         weights = attention_weights(state.logits, seen[:, None, None])
         if not self.folds:
             return self.merge(weights.transpose(1, 2) @ state.values), state
@@ -279,9 +289,9 @@ class RetroactiveAttention(AttentionProjections):
         """
         require_sequence(frames, self.embed_dim, "RetroactiveAttention.advance", streams=len(state.frames))
         q, k, v = self.project(frames)
-        write_slots(state.queries, q, state.frames)
-        write_slots(state.keys, k, state.frames)
-        write_slots(state.values, self._fold(v) if self.folds else v, state.frames)
+        entries = (state.queries, q), (state.keys, k), (state.values, self._fold(v) if self.folds else v)
+        for cache, entry in entries:
+            write_slots(cache.transpose(1, 2), entry.transpose(1, 2), state.frames)
         state.logits.copy_((state.queries @ state.keys.transpose(2, 3)).transpose(1, 2))
         return state._replace(frames=state.frames + frames.shape[1])
 

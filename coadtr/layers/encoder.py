@@ -204,14 +204,14 @@ class RetroactiveBlock(EncoderBlock[RetroactiveAttention]):
         """
         require_frame(frame, self.attention.embed_dim, len(state.tokens), "RetroactiveBlock.step")
         slot = state.attention.frames % self.attention.window
-        write_slot(state.tokens.unsqueeze(1), frame.unsqueeze(1), slot)
+        write_slot(state.tokens, frame, slot)
         attended, attention = self.attention.step(self.enter(frame), state.attention)
         return self.leave(state.tokens, attended), RetroactiveBlockState(state.tokens, attention)
 
     def advance(self, frames: Tensor, state: RetroactiveBlockState) -> RetroactiveBlockState:
         """Take in k frames of each stream, ``(B, k, E)``, without outputs: the state after k steps."""
         require_sequence(frames, self.attention.embed_dim, "RetroactiveBlock.advance", streams=len(state.tokens))
-        write_slots(state.tokens.unsqueeze(1), frames.unsqueeze(1), state.attention.frames)
+        write_slots(state.tokens, frames, state.attention.frames)
         return RetroactiveBlockState(state.tokens, self.attention.advance(self.enter(frames), state.attention))
 
     def forward(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -11,6 +11,7 @@ import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coadtr.errors import ConfigError
@@ -114,4 +115,4 @@ class RecyclingPositionalEncoding(nn.Module):
         Returns:
             ``(..., E)``.
         """
-        return x + self.table[frame_index % self.length]
+        return x + F.embedding(frame_index % self.length, self.table)

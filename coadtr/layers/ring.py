@@ -12,7 +12,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["RingState", "init_ring", "read_past", "slot_positions", "write_ring", "write_slot", "write_slots"]
+__all__ = [
+    "RingState",
+    "init_ring",
+    "read_past",
+    "slot_positions",
+    "slots_written",
+    "write_ring",
+    "write_slot",
+    "write_slots",
+]
 
 
 class RingState(NamedTuple):
@@ -56,13 +65,12 @@ def write_slot(cache: Tensor, entry: Tensor, slot: Tensor) -> None:
     """Write one entry per stream into its slot, in place, in the cache's dtype (autocast may bring another).
 
     Args:
-        cache: ``(B, H, N, d)``.
-        entry: ``(B, H, d)``.
+        cache: ``(B, N, ...)``, a view whose second dimension is the slot.
+        entry: ``(B, ...)``.
         slot: ``(B,) int64``.
     """
-    batch, heads, _, dim = cache.shape
-    index = slot.view(batch, 1, 1, 1).expand(batch, heads, 1, dim)
-    cache.scatter_(2, index, entry.unsqueeze(2).to(cache.dtype))
+    rows = torch.arange(len(slot), device=slot.device)
+    cache.index_put_((rows, slot), entry.to(cache.dtype))
 
 
 def write_ring(state: RingState, key: Tensor, value: Tensor) -> RingState:
@@ -83,8 +91,8 @@ def write_ring(state: RingState, key: Tensor, value: Tensor) -> RingState:
         ([1.0, 0.0], [[0, -1]])
     """
     slot = state.frames % state.keys.shape[2]
-    write_slot(state.keys, key, slot)
-    write_slot(state.values, value, slot)
+    write_slot(state.keys.transpose(1, 2), key, slot)
+    write_slot(state.values.transpose(1, 2), value, slot)
     return RingState(state.keys, state.values, state.frames + 1)
 
 
@@ -108,20 +116,38 @@ def slot_positions(frames: Tensor, window: int) -> Tensor:
     return (newest - (newest - slots) % window).clamp(min=-1)
 
 
+def slots_written(frames: Tensor, window: int) -> Tensor:
+    """Tell which slots hold a frame: they fill up in order, and stay full.
+
+    Args:
+        frames: ``(B,) int64``, frames written so far.
+        window: Slots N.
+
+    Returns:
+        ``(B, N) bool``.
+
+    Example:
+        >>> import torch
+        >>> slots_written(torch.tensor([0, 2, 5]), 3).tolist()
+        [[False, False, False], [True, True, False], [True, True, True]]
+    """
+    return torch.arange(window, device=frames.device) < frames.unsqueeze(1)
+
+
 def write_slots(cache: Tensor, entries: Tensor, frames: Tensor) -> None:
     """Write the entries of consecutive frames into their slots, in place; of more than N, the last N.
 
     Args:
-        cache: ``(B, H, N, d)``.
-        entries: ``(B, H, k, d)``.
+        cache: ``(B, N, ...)``, a view whose second dimension is the slot.
+        entries: ``(B, k, ...)``.
         frames: ``(B,) int64``, frames seen before these.
     """
-    batch, heads, window, dim = cache.shape
-    kept = min(entries.shape[2], window)
-    first = frames + entries.shape[2] - kept
+    window, count = cache.shape[1], entries.shape[1]
+    kept = min(count, window)
+    first = frames + count - kept
     slots = (first.unsqueeze(1) + torch.arange(kept, device=frames.device)) % window
-    index = slots.view(batch, 1, kept, 1).expand(batch, heads, kept, dim)
-    cache.scatter_(2, index, entries[:, :, -kept:].to(cache.dtype))
+    rows = torch.arange(len(frames), device=frames.device).unsqueeze(1)
+    cache.index_put_((rows, slots), entries[:, -kept:].to(cache.dtype))
 
 
 def read_past(cache: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
