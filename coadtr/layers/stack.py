@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,13 @@ from coadtr.layers.encoder import (
     RetroactiveBlock,
     RetroactiveBlockState,
     SingleOutputBlock,
+)
+from coadtr.layers.lookahead import (
+    LookAheadAttention,
+    LookAheadBlock,
+    LookAheadBlockState,
+    require_lookahead,
+    zero_until_due,
 )
 from coadtr.layers.projection import AttentionProjections, require_sequence
 from coadtr.layers.ring import RingState, read_past
@@ -32,7 +40,7 @@ FullBlock = EncoderBlock[AttentionProjections]
 # Windows run at once by `answer_windows`: enough to fill the cores, few enough to bound the memory.
 WINDOWS_AT_ONCE = 64
 
-EncoderState = RingState | RetroactiveBlockState
+EncoderState = RingState | RetroactiveBlockState | LookAheadBlockState
 
 
 def answer_windows(
@@ -76,13 +84,17 @@ def answer_windows(
 
 
 class ContinualEncoder(nn.Module):
-    """Window-exact encoder of any depth that answers for the newest frame at each step.
+    """Window-exact encoder of any depth that answers for the newest frame at each step, or for the k-th before it.
 
     ::
 
         depth 1     single-output
         depth 2     retroactive, single-output
         depth L     retroactive, L - 2 blocks of full attention over the updated window, single-output
+
+    With a look-ahead of k frames the last block asks for the frame k before the newest, whose row of the window is as
+    up to date as any other: the answer at step t is for frame t - k (:attr:`delay` k), and it is zeros in the first k
+    steps of a stream, where no frame is due.
 
     Args:
         depth: Blocks L.
@@ -96,6 +108,7 @@ class ContinualEncoder(nn.Module):
         out_bias: Bias of the output projections.
         dropout: Dropout of the branches, in training only.
         attention_dropout: Dropout of the attention weights, in training only.
+        lookahead: Frames k, from 0 to N - 1, that an answer waits for and sees beyond its own.
 
     Raises:
         ConfigError: If a size is out of range.
@@ -128,14 +141,17 @@ class ContinualEncoder(nn.Module):
         out_bias: bool = False,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
+        lookahead: int = 0,
     ) -> None:
         super().__init__()
         if depth < 1:
             raise ConfigError(f"an encoder has at least one block, got depth={depth}")
+        require_lookahead(lookahead, window)
         self.depth = depth
         self.window = window
+        self.lookahead = lookahead
 
-        def attention(kind: type[A]) -> A:
+        def attention(kind: Callable[..., A]) -> A:
             return kind(embed_dim, num_heads, window, in_bias=in_bias, out_bias=out_bias, dropout=attention_dropout)
 
         def wired(kind: Callable[..., BlockT], attention: AttentionProjections) -> BlockT:
@@ -143,7 +159,16 @@ class ContinualEncoder(nn.Module):
 
         self.first = wired(RetroactiveBlock, attention(RetroactiveAttention)) if depth > 1 else None
         self.middle = nn.ModuleList(wired(EncoderBlock, attention(AttentionProjections)) for _ in range(depth - 2))
-        self.last = wired(SingleOutputBlock, attention(SingleOutputAttention))
+        self.last: SingleOutputBlock | LookAheadBlock
+        if depth == 1 and lookahead:
+            self.last = wired(LookAheadBlock, attention(partial(LookAheadAttention, lookahead=lookahead)))
+        else:
+            self.last = wired(SingleOutputBlock, attention(SingleOutputAttention))
+
+    @property
+    def delay(self) -> int:
+        """Steps k from a frame to its answer."""
+        return self.lookahead
 
     def init_state(self, batch_size: int = 1) -> EncoderState:
         """Return the state of ``batch_size`` streams that have seen no frame."""
@@ -156,30 +181,33 @@ class ContinualEncoder(nn.Module):
     @staticmethod
     def frames_seen(state: EncoderState) -> Tensor:
         """Tell how many frames each stream has seen, ``(B,) int64``: the index of its next frame."""
-        return state.frames if isinstance(state, RingState) else state.attention.frames
+        if isinstance(state, RingState):
+            return state.frames
+        return state.attention.ring.frames if isinstance(state, LookAheadBlockState) else state.attention.frames
 
     def step(self, frame: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
-        """Take in one frame of each stream and answer for it.
+        """Take in one frame of each stream and answer for it, or for the frame k before it.
 
         Args:
             frame: ``(B, E)``.
             state: State of B streams; its storage is reused.
 
         Returns:
-            ``(B, E)`` and the state after the frame.
+            ``(B, E)``, zeros in the first k steps of a stream, and the state after the frame.
 
         Raises:
             ShapeError: If ``frame`` is not ``(B, E)``.
         """
         if self.first is None:
-            return self.last.step(frame, cast("RingState", state))
+            return self.last.step(frame, cast("Any", state))
         window, new_state = self.first.step(frame, cast("RetroactiveBlockState", state))
         seen = self.first.attention.positions(new_state.attention) >= 0
-        newest = (new_state.attention.frames - 1) % self.window
+        asked = new_state.attention.frames - 1 - self.lookahead
         for block in self.middle:
             window = cast("FullBlock", block).attend_clip(window, seen)
-        index = newest.view(-1, 1, 1).expand(-1, 1, window.shape[2])
-        return self.last.answer(window.gather(1, index).squeeze(1), window, seen), new_state
+        index = (asked % self.window).view(-1, 1, 1).expand(-1, 1, window.shape[2])
+        answer = self.last.answer(window.gather(1, index).squeeze(1), window, seen)
+        return (zero_until_due(answer, asked) if self.lookahead else answer), new_state
 
     def steps(self, frames: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
         """Take in k frames of each stream at once and answer for each: equal to k single steps.
@@ -195,7 +223,7 @@ class ContinualEncoder(nn.Module):
             ShapeError: If ``frames`` is not ``(B, k, E)``.
         """
         if self.first is None:
-            return self.last.steps(frames, cast("RingState", state))
+            return self.last.steps(frames, cast("Any", state))
         memory = cast("RetroactiveBlockState", state)
         require_sequence(
             frames, self.last.attention.embed_dim, "ContinualEncoder.steps", streams=len(memory.attention.frames)
@@ -205,21 +233,25 @@ class ContinualEncoder(nn.Module):
         return answers, self.first.advance(frames, memory)
 
     def answer_clip(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Answer for the last frame of each clip.
+        """Answer for the last frame of each clip, or for the frame k before it.
 
         Args:
             clip: ``(B, n, E)`` in time order, n at most N.
             mask: ``(B, n) bool``, false where a frame does not exist (the last one does); None if all do.
 
         Returns:
-            ``(B, E)``.
+            ``(B, E)``, zeros where the clip does not reach k frames back.
         """
         require_sequence(clip, self.last.attention.embed_dim, "ContinualEncoder.answer_clip", longest=self.window)
+        asked = clip.shape[1] - 1 - self.lookahead
+        if asked < 0:
+            return torch.zeros_like(clip[:, 0])
         if self.first is not None:
             clip = self.first(clip, mask)
         for block in self.middle:
             clip = cast("FullBlock", block).attend_clip(clip, mask)
-        return self.last.answer(clip[:, -1], clip, mask)
+        answer = self.last.answer(clip[:, asked], clip, mask)
+        return answer if mask is None or not self.lookahead else answer.masked_fill(~mask[:, asked, None], 0)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Answer for all frames of whole streams.

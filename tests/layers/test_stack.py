@@ -115,3 +115,8 @@ def test_a_state_of_other_streams_is_refused(streams: int, rows: int) -> None:
 def test_a_clip_longer_than_the_window_is_refused() -> None:
     with pytest.raises(ShapeError):
         encoder(1).answer_clip(torch.zeros(1, WINDOW + 1, WIDTH, dtype=torch.float64))
+
+
+def test_a_window_without_frames_is_refused_by_its_own_name() -> None:
+    with pytest.raises(ConfigError, match="the window must hold at least one frame, got 0"):
+        ContinualEncoder(1, WIDTH, HEADS, 0, ff_dim=12)
