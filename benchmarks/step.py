@@ -3,13 +3,12 @@
 Contenders take turns, a few steps each, so that a drift of the machine's speed meets them all alike. What is compared:
 
 floor       the bare matrix-vector products with the weights of b1, nothing else: what any step has to read
-b1, b2      ``step`` of this project's layers (embedding, positions, encoder, norm, classifier)
-peer        the same model of continual-inference, if it is installed (``pip install continual-inference``)
+b1, b2      the step of this project's layers (embedding, positions, encoder, norm, classifier): eager, compiled ahead
+            of time on a CPU, as one CUDA graph on a GPU; alone, and 16 and 64 streams in one batch (time per stream)
+peer        the same model of continual-inference, float32, if it is installed (``pip install continual-inference``)
 clip        re-running the window of N frames at every frame: with this project's layers, whose last block asks with one
-            query and projects no keys and values, and with ``torch.nn.TransformerEncoder``, which runs all in full
-sequence    one pass over 1,024 frames under the band mask, per frame
-
             query and projects no keys and values, and with ``torch.nn.TransformerEncoder``, which runs all of it
+sequence    one pass over 1,024 frames under the band mask, per frame
 """
 
 from __future__ import annotations
@@ -19,14 +18,33 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from coadtr.layers import ContinualEncoder, RecyclingPositionalEncoding
+from coadtr.layers import (
+    Backend,
+    ContinualEncoder,
+    EncoderState,
+    Int8Linear,
+    Precision,
+    RecyclingPositionalEncoding,
+    StepRunner,
+    in_precision,
+)
 
 CHANNELS, WIDTH, HEADS, HIDDEN, WINDOW, CLASSES = 4096, 1024, 8, 1024, 64, 22
-SEQUENCE = 1024
+SEQUENCE, REPEATS = 1024, 8
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Contender(NamedTuple):
+    """What runs, on what, and for how many frames it answers."""
+
+    run: Callable[[Tensor], Tensor]
+    inputs: Tensor
+    frames: int = 1
 
 
 class Detector(nn.Module):
@@ -40,49 +58,63 @@ class Detector(nn.Module):
         self.norm = nn.LayerNorm(WIDTH)
         self.head = nn.Linear(WIDTH, CLASSES)
 
-    def runner(self, batch: int) -> Callable[[Tensor], Tensor]:
-        """Return a function that takes in one frame of each of ``batch`` streams."""
-        state = self.encoder.init_state(batch)
+    def init_state(self, batch_size: int = 1) -> EncoderState:
+        """Return the state of streams that have seen no frame."""
+        return self.encoder.init_state(batch_size)
 
-        def step(frame: Tensor) -> Tensor:
-            nonlocal state
-            token = self.positions(self.embed(frame), self.encoder.frames_seen(state))
-            encoded, state = self.encoder.step(token, state)
-            logits: Tensor = self.head(self.norm(encoded))
-            return logits
-
-        return step
+    def step(self, frame: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
+        """Answer one frame of each stream."""
+        token = self.positions(self.embed(frame), self.encoder.frames_seen(state))
+        encoded, state = self.encoder.step(token, state)
+        return self.head(self.norm(encoded)), state
 
     def forward(self, frames: Tensor) -> Tensor:
         """Answer all frames of a sequence in one pass (depth one)."""
-        index = torch.arange(frames.shape[1]).unsqueeze(0)
+        index = torch.arange(frames.shape[1], device=frames.device).unsqueeze(0)
         logits: Tensor = self.head(self.norm(self.encoder(self.positions(self.embed(frames), index))))
         return logits
 
     def clip(self, clip: Tensor) -> Tensor:
         """Re-run one window of N frames, every block in full but for the last query."""
-        index = torch.arange(clip.shape[1]).unsqueeze(0)
+        index = torch.arange(clip.shape[1], device=clip.device).unsqueeze(0)
         tokens = self.positions(self.embed(clip), index)
         logits: Tensor = self.head(self.norm(self.encoder.answer_clip(tokens)))
         return logits
 
 
-def floor(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+def stepping(model: Detector, backend: Backend, batch: int = 1) -> Contender:
+    """Return the step of a model, on a stream (or a batch of them) that goes on and on."""
+    runner = StepRunner(model, backend=backend)
+    state = runner.init_state(batch)
+
+    def step(frame: Tensor) -> Tensor:
+        nonlocal state
+        logits, state = runner.step(frame, state)
+        return logits
+
+    return Contender(step, torch.randn(batch, CHANNELS, device=DEVICE).to(model.norm.weight.dtype), batch)
+
+
+def floor(precision: Precision) -> Contender:
     """Return the bare products with matrices of the sizes of b1's weights."""
     sizes = [(WIDTH, CHANNELS), (3 * WIDTH, WIDTH), (WIDTH, WIDTH), (HIDDEN, WIDTH), (WIDTH, HIDDEN), (CLASSES, WIDTH)]
-    weights = [torch.randn(size, dtype=dtype) / size[1] ** 0.5 for size in sizes]
-    vector = torch.randn(1, WIDTH, dtype=dtype)
+    layers: list[nn.Module] = [nn.Linear(columns, rows, bias=False) for rows, columns in sizes]
+    if precision == "int8":
+        layers = [Int8Linear(layer) for layer in layers if isinstance(layer, nn.Linear)]
+    dtype = torch.bfloat16 if precision == "int8" else getattr(torch, precision)
+    products = nn.ModuleList(layers).to(DEVICE, None if precision == "int8" else dtype)
+    vector = torch.randn(1, WIDTH, dtype=dtype, device=DEVICE)
 
-    def products(frame: Tensor) -> Tensor:
-        out = nn.functional.linear(frame, weights[0])
-        for weight in weights[1:]:
-            out = nn.functional.linear(vector, weight)
+    def run(frame: Tensor) -> Tensor:
+        out: Tensor = products[0](frame)
+        for product in products[1:]:
+            out = product(vector)
         return out
 
-    return products
+    return Contender(run, torch.randn(1, CHANNELS, dtype=dtype, device=DEVICE))
 
 
-def peer(depth: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor] | None:
+def peer(depth: int) -> Contender | None:
     """Return the step of continual-inference's model of the same sizes, or None if it is not installed."""
     try:
         import continual as co  # noqa: PLC0415 - an optional peer
@@ -98,84 +130,109 @@ def peer(depth: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor] | None:
         co.Lambda(nn.LayerNorm(WIDTH), takes_time=False),
         co.Linear(WIDTH, CLASSES, channel_dim=1),
     )
-    model = model.to(dtype).eval()
-
-    def step(frame: Tensor) -> Tensor:
-        out: Tensor = model.forward_step(frame)
-        return out
-
-    return step
+    return Contender(model.to(DEVICE).eval().forward_step, torch.randn(1, CHANNELS, device=DEVICE))
 
 
-def torch_clip(depth: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+def torch_clip(depth: int, clip: Tensor) -> Contender:
     """Return torch's own encoder over a window, between the same ends."""
     layer = nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, dropout=0.0, activation="gelu", batch_first=True)
     ends = nn.Linear(CHANNELS, WIDTH), nn.LayerNorm(WIDTH), nn.Linear(WIDTH, CLASSES)
     encoder = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
-    model = nn.Sequential(ends[0], encoder, ends[1], ends[2])
-    return model.to(dtype).eval()
+    return Contender(nn.Sequential(ends[0], encoder, ends[1], ends[2]).to(DEVICE, clip.dtype).eval(), clip)
 
 
-def contenders(dtype: torch.dtype) -> dict[str, tuple[Callable[[Tensor], Tensor], Tensor, int]]:
-    """Return each contender by name: what runs, on what, and for how many frames it answers."""
-    frame = torch.randn(1, CHANNELS, dtype=dtype)
-    clip, sequence = torch.randn(1, WINDOW, CHANNELS, dtype=dtype), torch.randn(1, SEQUENCE, CHANNELS, dtype=dtype)
-    found: dict[str, tuple[Callable[[Tensor], Tensor], Tensor, int]] = {"floor": (floor(dtype), frame, 1)}
+def contenders(precisions: list[Precision], fast: Backend | None) -> dict[str, Contender]:
+    """Return each contender by name."""
+    found: dict[str, Contender] = {}
+    for precision in precisions:
+        found[f"floor {precision}"] = floor(precision)
+        for depth in (1, 2):
+            name = f"b{depth} {precision}"
+            model = in_precision(Detector(depth).to(DEVICE).eval(), precision)
+            found[f"{name} step, eager"] = stepping(model, "eager")
+            if fast is not None:
+                found[f"{name} step, {fast}"] = stepping(model, fast)
+            if precision == "int8":
+                continue
+            for batch in (16, 64):
+                found[f"{name} step, {batch} streams"] = stepping(model, "eager", batch)
+            if fast is not None and depth == 1:
+                found[f"{name} step, 64 streams, {fast}"] = stepping(model, fast, 64)
+            clip = torch.randn(1, WINDOW, CHANNELS, device=DEVICE).to(model.norm.weight.dtype)
+            found[f"{name} clip"] = Contender(model.clip, clip)
+            found[f"{name} torch clip"] = torch_clip(depth, clip)
+            if depth == 1:
+                sequence = torch.randn(1, SEQUENCE, CHANNELS, device=DEVICE).to(clip.dtype)
+                found[f"{name} sequence"] = Contender(model, sequence, SEQUENCE)
     for depth in (1, 2):
-        model = Detector(depth).to(dtype).eval()
-        found[f"b{depth} step"] = (model.runner(1), frame, 1)
-        found[f"b{depth} clip"] = (model.clip, clip, 1)
-        found[f"torch b{depth} clip"] = (torch_clip(depth, dtype), clip, 1)
-        if depth == 1:
-            found["b1 step, 64 streams"] = (model.runner(64), frame.expand(64, -1).contiguous(), 64)
-            found["b1 sequence"] = (model, sequence, SEQUENCE)
-        if dtype == torch.float32 and (step := peer(depth, dtype)) is not None:
-            found[f"continual-inference b{depth} step"] = (step, frame, 1)
+        if (other := peer(depth)) is not None:
+            found[f"b{depth} continual-inference"] = other
     return found
 
 
-def measure(rounds: int, dtype: torch.dtype) -> dict[str, list[float]]:
+def measure(running: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
     """Return milliseconds a frame of each contender, one value a round."""
-    running = contenders(dtype)
     times: dict[str, list[float]] = {name: [] for name in running}
     with torch.inference_mode():
-        for name, (run, inputs, frames) in running.items():
-            for _ in range(2 * WINDOW + 2 if frames == 1 and "clip" not in name else 3):  # windows full, caches warm
+        for run, inputs, _ in running.values():
+            for _ in range(2 * WINDOW + 2 if inputs.dim() == 2 else 3):  # windows full, caches warm
                 run(inputs)
         for _ in range(rounds):
             for name, (run, inputs, frames) in running.items():
-                repeats = 8 if inputs.dim() == 2 else 1
+                repeats = REPEATS if inputs.dim() == 2 else 1
+                wait()
                 start = time.perf_counter()
                 for _ in range(repeats):
                     run(inputs)
+                wait()
                 times[name].append((time.perf_counter() - start) * 1e3 / repeats / frames)
     return times
+
+
+def wait() -> None:
+    """Let a GPU finish."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def report(times: dict[str, list[float]]) -> None:
+    """Print the table, and the ratios that the project states."""
+    middle = {name: statistics.median(values) for name, values in times.items()}
+    print(f"{'':<34}{'ms a frame':>12}{'10 % to 90 %':>20}{'x floor':>10}{'x faster than c.-i.':>22}")
+    for name, values in times.items():
+        low, *_, high = statistics.quantiles(values, n=10)
+        words = name.split()
+        own = next((middle[f"floor {word}"] for word in words if f"floor {word}" in middle), None)
+        other = middle.get(f"{words[0]} continual-inference")
+        beside = "" if own is None else f"{middle[name] / own:.2f}"
+        faster = "" if other is None else f"{other / middle[name]:.2f}"
+        print(f"{name:<34}{middle[name]:>12.3f}{f'{low:.3f} to {high:.3f}':>20}{beside:>10}{faster:>22}")
+    for precision in ("float32", "bfloat16"):
+        if (alone := middle.get(f"b1 {precision} step, eager")) is not None:
+            streams, clip = middle[f"b1 {precision} step, 64 streams"], middle[f"b1 {precision} torch clip"]
+            print(f"b1 {precision}: one of 64 streams takes 1/{alone / streams:.1f} of a stream alone (both eager)")
+            print(
+                f"b1 {precision}: the clip takes {clip / middle[f'b1 {precision} sequence']:.1f} x the sequence's frame"
+            )
 
 
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    everything: list[Precision] = ["float32", "bfloat16", "int8"]
+    parser.add_argument("--precisions", nargs="+", choices=everything, default=everything)
+    parser.add_argument("--eager", action="store_true", help="compile and capture nothing")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    times = measure(options.rounds, getattr(torch, options.dtype))
-    base = statistics.median(times["floor"])
-    print(f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__}")
-    print(
-        f"{options.dtype}, D={CHANNELS} E={WIDTH} H={HEADS} F={HIDDEN} N={WINDOW} C={CLASSES}, {options.rounds} rounds"
-    )
-    print(f"{'':<32}{'ms a frame':>12}{'10 % to 90 %':>20}{'x floor':>10}")
-    for name, values in times.items():
-        low, *_, high = statistics.quantiles(values, n=10)
-        middle = statistics.median(values)
-        print(f"{name:<32}{middle:>12.3f}{f'{low:.3f} to {high:.3f}':>20}{middle / base:>10.2f}")
-    for depth in (1, 2):
-        if (name := f"continual-inference b{depth} step") in times:
-            ratio = statistics.median(times[name]) / statistics.median(times[f"b{depth} step"])
-            print(f"b{depth} step: continual-inference takes {ratio:.2f} times as long")
+    fast: Backend | None = None if options.eager else "cuda_graph" if DEVICE.type == "cuda" else "compiled"
+    running = contenders(options.precisions, fast)
+    machine = torch.cuda.get_device_name() if DEVICE.type == "cuda" else platform.processor() or platform.machine()
+    print(f"{machine}, {options.threads} threads, torch {torch.__version__}, {options.rounds} rounds")
+    print(f"D={CHANNELS} E={WIDTH} H={HEADS} F={HIDDEN} N={WINDOW} C={CLASSES}")
+    report(measure(running, options.rounds))
 
 
 if __name__ == "__main__":

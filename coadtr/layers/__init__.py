@@ -5,6 +5,8 @@ and says which whole-sequence computation its step equals. Modules hold paramete
 """
 
 from coadtr.layers.attention import RetroactiveAttention, RetroactiveState, SingleOutputAttention
+from coadtr.layers.cross import CrossAttention
+from coadtr.layers.deep import SingleOutputStack, StackState
 from coadtr.layers.encoder import (
     Activation,
     EncoderBlock,
@@ -12,41 +14,75 @@ from coadtr.layers.encoder import (
     RetroactiveBlockState,
     SingleOutputBlock,
 )
+from coadtr.layers.landmarks import LandmarkProjections, cluster_means, segment_means
+from coadtr.layers.lookahead import LookAheadAttention, LookAheadBlock, LookAheadBlockState, LookAheadState
+from coadtr.layers.nystroem import (
+    NystroemAttention,
+    NystroemState,
+    RetroactiveNystroemAttention,
+    RetroactiveNystroemState,
+)
 from coadtr.layers.positions import RecyclingPositionalEncoding, cyclic_sinusoidal_table
+from coadtr.layers.precision import Int8Linear, Precision, in_precision
 from coadtr.layers.projection import (
     AttentionProjections,
     attention_weights,
     require_frame,
     require_sequence,
 )
-from coadtr.layers.ring import RingState, init_ring, slot_positions, write_ring
+from coadtr.layers.ring import RingState, init_ring, slot_positions, slots_written, write_ring
+from coadtr.layers.runner import Backend, StepRunner
 from coadtr.layers.stack import ContinualEncoder, EncoderState, answer_windows
-from coadtr.layers.state import clone_state, reset_rows, state_bytes, state_tensors
+from coadtr.layers.state import clone_state, reset_rows, state_bytes, state_from_tensors, state_tensors
+from coadtr.layers.streams import SteppedModule, StreamBatch
 
 __all__ = [
     "Activation",
     "AttentionProjections",
+    "Backend",
     "ContinualEncoder",
+    "CrossAttention",
     "EncoderBlock",
     "EncoderState",
+    "Int8Linear",
+    "LandmarkProjections",
+    "LookAheadAttention",
+    "LookAheadBlock",
+    "LookAheadBlockState",
+    "LookAheadState",
+    "NystroemAttention",
+    "NystroemState",
+    "Precision",
     "RecyclingPositionalEncoding",
     "RetroactiveAttention",
     "RetroactiveBlock",
     "RetroactiveBlockState",
+    "RetroactiveNystroemAttention",
+    "RetroactiveNystroemState",
     "RetroactiveState",
     "RingState",
     "SingleOutputAttention",
     "SingleOutputBlock",
+    "SingleOutputStack",
+    "StackState",
+    "StepRunner",
+    "SteppedModule",
+    "StreamBatch",
     "answer_windows",
     "attention_weights",
     "clone_state",
+    "cluster_means",
     "cyclic_sinusoidal_table",
+    "in_precision",
     "init_ring",
     "require_frame",
     "require_sequence",
     "reset_rows",
+    "segment_means",
     "slot_positions",
+    "slots_written",
     "state_bytes",
+    "state_from_tensors",
     "state_tensors",
     "write_ring",
 ]

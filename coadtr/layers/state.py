@@ -6,7 +6,7 @@ it goes into ``step`` and comes out again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from coadtr.errors import ConfigError, ShapeError
 
-__all__ = ["clone_state", "reset_rows", "state_bytes", "state_tensors"]
+__all__ = ["clone_state", "reset_rows", "state_bytes", "state_from_tensors", "state_tensors"]
 
 S = TypeVar("S")
 
@@ -45,6 +45,24 @@ def state_tensors(state: Any) -> Iterator[Tensor]:
     else:
         for part in state:
             yield from state_tensors(part)
+
+
+def state_from_tensors(tensors: Iterable[Tensor], like: S) -> S:
+    """Put tensors in the order of :func:`state_tensors` back into the structure of a state.
+
+    Args:
+        tensors: As many tensors as ``like`` holds.
+        like: A state with the structure wanted; its tensors are not read.
+
+    Example:
+        >>> import torch
+        >>> state = (torch.zeros(1), (torch.ones(1),))
+        >>> state_from_tensors(state_tensors(state), state) == state
+        True
+    """
+    left = iter(tensors)
+    built: S = _map(lambda _: next(left), like)
+    return built
 
 
 def clone_state(state: S) -> S:

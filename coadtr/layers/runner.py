@@ -1,0 +1,197 @@
+"""Run a step without the cost of calling it: compiled ahead of time on a CPU, as one CUDA graph on a GPU."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import torch
+from torch import Tensor, nn
+
+from coadtr.errors import ConfigError, MissingExtraError
+from coadtr.layers.precision import Int8Linear
+from coadtr.layers.state import state_from_tensors, state_tensors
+
+__all__ = ["Backend", "StepRunner"]
+
+Backend = Literal["auto", "eager", "compiled", "cuda_graph"]
+
+Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
+
+
+class StepRunner(nn.Module):
+    """Run the step of a layer or model with as little overhead as the machine allows, and the same results.
+
+    ::
+
+        eager        module.step itself
+        compiled     the step exported and compiled ahead of time (AOTInductor; needs a C++ compiler), on a CPU
+        cuda_graph   the step captured once and replayed, on a GPU
+        auto         cuda_graph on a GPU, eager elsewhere
+
+    Each batch size is compiled or captured at its first step; compiling takes from ten seconds to some minutes. Weights
+    are taken then: a compiled step does not see them change. What is not the step is asked of the module, so that a
+    runner stands wherever a detector does: ``init_state``, ``reset_rows``, ``window``.
+
+    Args:
+        module: A layer or model with ``init_state`` and ``step``; put into evaluation mode, without gradients.
+        backend: How to run.
+
+    Raises:
+        ConfigError: If the backend is unknown, or does not fit the device of the module.
+
+    Example:
+        >>> import torch
+        >>> from coadtr.layers import SingleOutputAttention
+        >>> runner = StepRunner(SingleOutputAttention(8, 2, window=4))
+        >>> answer, state = runner.step(torch.randn(1, 8), runner.init_state(1))
+        >>> answer.shape
+        torch.Size([1, 8])
+    """
+
+    def __init__(self, module: nn.Module, *, backend: Backend = "auto") -> None:
+        super().__init__()
+        if backend not in get_args(Backend):
+            raise ConfigError(f"backend must be one of {', '.join(get_args(Backend))}; got {backend!r}")
+        self.module = module.eval().requires_grad_(False)
+        device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+        wanted = {"auto": "cuda_graph" if device.type == "cuda" else "eager"}.get(backend, backend)
+        if wanted != "eager" and (wanted == "cuda_graph") != (device.type == "cuda"):
+            raise ConfigError(f"backend={backend} does not run on {device}; take auto or eager, or move the module")
+        self.backend = wanted
+        self._steps: dict[int, Step] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("module"), name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was compiled or captured: a copy does that anew."""
+        return {**self.__dict__, "_steps": {}}
+
+    def step(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Take in one frame of each stream and answer for it, as ``module.step`` does; the state's storage is reused.
+
+        Raises:
+            MissingExtraError: If a step is to be compiled and no C++ compiler is found.
+        """
+        batch = frame.shape[0]
+        if batch not in self._steps:
+            self._steps[batch] = self._prepare(frame)
+        with torch.inference_mode():
+            return self._steps[batch](frame, state)
+
+    def _prepare(self, frame: Tensor) -> Step:
+        if self.backend == "compiled":
+            return _compile(self.module, frame)
+        if self.backend == "cuda_graph":
+            return StaticStep(self.module, frame, _capture)
+        return cast("Step", self.module.step)
+
+
+class _FlatStep(nn.Module):
+    """``forward`` is the step over a flat list of tensors: what an exported program can store the signature of."""
+
+    def __init__(self, module: nn.Module, like: Any) -> None:
+        super().__init__()
+        self.module: Any = module
+        self.like = like
+
+    def forward(self, frame: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        answer, state = self.module.step(frame, state_from_tensors(tensors, self.like))
+        return answer, *state_tensors(state)
+
+
+def _compile(module: Any, frame: Tensor) -> Step:
+    """Compile the step ahead of time, for frames like the one given."""
+    # Short loops between the matrix products are not worth sharing between threads.
+    settings: dict[str, Any] = {"cpp.min_chunk_size": 8192}
+    if any(isinstance(part, Int8Linear) for part in module.modules()):
+        settings |= {"max_autotune": True, "freezing": True}  # only a tuned kernel is faster than bfloat16's
+    fresh = module.init_state(frame.shape[0])
+    with torch.no_grad():
+        program = torch.export.export(_FlatStep(module, fresh), (frame.clone(), *state_tensors(fresh)))
+    with tempfile.TemporaryDirectory(prefix="coadtr-") as folder:
+        path = str(Path(folder) / "step.pt2")
+        try:
+            torch._inductor.aoti_compile_and_package(program, package_path=path, inductor_configs=settings)
+        except torch._inductor.exc.InductorError as error:
+            if "compiler" not in str(error).lower():
+                raise
+            raise MissingExtraError(
+                "compiling a step needs a C++ compiler, and torch found none: install g++ (or name one in CXX), "
+                "or take backend=eager"
+            ) from error
+        loader: Any = torch._inductor.aoti_load_package(path).loader
+    # Past the loader's own wrapper, which takes its arguments apart and puts them together again at every call.
+    run: Callable[[list[Tensor]], list[Tensor]] = getattr(loader, "boxed_run", loader.run)
+
+    def step(frame: Tensor, state: Any) -> tuple[Tensor, Any]:
+        answer, *after = run([frame, *state_tensors(state)])
+        return answer, state_from_tensors(after, state)
+
+    return step
+
+
+def _capture(advance: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """Capture a function of static tensors in a CUDA graph; return what replays it."""
+    side = torch.cuda.Stream(device)
+    side.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side):
+        for _ in range(3):  # libraries set themselves up in their first calls, which must not be captured
+            advance()
+    torch.cuda.current_stream(device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        advance()
+    return graph.replay
+
+
+class StaticStep:
+    """A step over tensors that never move: what a CUDA graph can replay.
+
+    The stream that stepped last lives in the static tensors, and its next step copies nothing but the frame. When
+    another stream's state comes, the last one's tensors are first given storage of their own.
+
+    Args:
+        module: A layer or model.
+        frame: A frame like those to come.
+        capture: Makes a function out of one that advances the static tensors by a step.
+    """
+
+    def __init__(
+        self, module: Any, frame: Tensor, capture: Callable[[Callable[[], None], torch.device], Callable[[], None]]
+    ) -> None:
+        self.frame = frame.clone()
+        self.state = module.init_state(frame.shape[0])
+        self.tensors = list(state_tensors(self.state))
+        self.handed_out: Any = None
+        self.answer: Tensor
+
+        def advance() -> None:
+            self.answer, after = module.step(self.frame, self.state)
+            self._load(after)
+
+        with torch.inference_mode():
+            self.replay = capture(advance, frame.device)
+
+    def _load(self, state: Any) -> None:
+        for own, other in zip(self.tensors, state_tensors(state), strict=True):
+            if own.data_ptr() != other.data_ptr():
+                own.copy_(other)
+
+    def __call__(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Step a stream; see :meth:`StepRunner.step`."""
+        if state is not self.handed_out:
+            if self.handed_out is not None:
+                for tensor in state_tensors(self.handed_out):
+                    tensor.set_(tensor.clone().untyped_storage(), 0, tensor.shape, tensor.stride())
+            self._load(state)
+            self.handed_out = state_from_tensors([tensor.detach() for tensor in self.tensors], state)
+        self.frame.copy_(frame)
+        self.replay()
+        return self.answer.clone(), self.handed_out
