@@ -13,7 +13,18 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from coadtr.layers import AttentionProjections, ContinualEncoder, EncoderBlock, RetroactiveAttention
+from coadtr.layers import (
+    AttentionProjections,
+    ContinualEncoder,
+    EncoderBlock,
+    LandmarkProjections,
+    LookAheadAttention,
+    LookAheadBlock,
+    RetroactiveAttention,
+    RetroactiveNystroemAttention,
+    SingleOutputStack,
+)
+from coadtr.layers import CrossAttention as ContinualCrossAttention
 from coadtr.models import CoOadTR, InputFrames, OadTR
 from coadtr.models.decoder import CrossAttention, DecoderLayer
 
@@ -71,15 +82,19 @@ def project(layer: AttentionProjections, x: Array) -> tuple[Array, Array, Array]
     return q, k, v
 
 
-def attention(layer: AttentionProjections, clip: Array) -> Array:
-    """Every frame of a clip attends every frame of it."""
+def attention(layer: AttentionProjections, clip: Array, *, band: bool = False) -> Array:
+    """Every frame of a clip attends every frame of it, or under the band those of the window that ends with it."""
     q, k, v = project(layer, clip)
-    return linear(layer.out_proj, np.stack([attend(one, k, v, layer.num_heads) for one in q]))
+    attended = []
+    for t, one in enumerate(q):
+        seen = slice(max(0, t + 1 - layer.window), t + 1) if band else slice(None)
+        attended.append(attend(one, k[seen], v[seen], layer.num_heads))
+    return linear(layer.out_proj, np.stack(attended))
 
 
-def block(layer: Block, clip: Array) -> Array:
+def block(layer: Block, clip: Array, *, band: bool = False) -> Array:
     entered = norm(layer.attention_norm, clip) if layer.norm_first else clip
-    y = clip + attention(layer.attention, entered)
+    y = clip + attention(layer.attention, entered, band=band)
     if layer.norm_first:
         return y + feed_forward(layer.feed_forward, norm(layer.feed_forward_norm, y))
     y = norm(layer.attention_norm, y)
@@ -91,8 +106,44 @@ def encoder(layer: ContinualEncoder, clip: Array) -> Array:
     for part in [*blocks, *layer.middle, layer.last]:
         assert isinstance(part, EncoderBlock)
         clip = block(part, clip)
-    newest: Array = clip[-1]
-    return newest
+    return delayed(clip, layer.delay)
+
+
+def delayed(rows: Array, delay: int) -> Array:
+    """The row so many frames before the newest; zeros where the clip does not reach back so far."""
+    due: Array = rows[-1 - delay] if len(rows) > delay else np.zeros_like(rows[0])
+    return due
+
+
+def look_ahead_attention(layer: LookAheadAttention, clip: Array) -> Array:
+    return delayed(attention(layer, clip), layer.delay)
+
+
+def look_ahead_block(layer: LookAheadBlock, clip: Array) -> Array:
+    return delayed(block(layer, clip), layer.delay)
+
+
+def stack(layer: SingleOutputStack, sequence: Array) -> list[Array]:
+    """What enters each block of a sequence-exact stack, and, last, what leaves it."""
+    tokens = [sequence]
+    for part in layer.blocks:
+        assert isinstance(part, EncoderBlock)
+        tokens.append(block(part, tokens[-1], band=True))
+    return tokens
+
+
+def continual_cross_attention(layer: ContinualCrossAttention, query: Array, keys: Array, values: Array) -> Array:
+    """One query ``(E,)`` of one stream over the frames ``(n, K)`` and ``(n, V)`` of another."""
+    k, v = attended_stream(layer, keys, values)
+    return linear(layer.out_proj, attend(linear(layer.q_proj, query), k, v, layer.num_heads))
+
+
+def attended_stream(layer: ContinualCrossAttention, keys: Array, values: Array) -> tuple[Array, Array]:
+    """Keys and values, heads side by side."""
+    if not layer.fused:
+        return linear(layer.k_proj, keys), linear(layer.v_proj, values)
+    width = layer.embed_dim
+    return linear(layer.kv_proj, keys)[:, :width], linear(layer.kv_proj, values)[:, width:]
 
 
 def embed(inputs: InputFrames, clip: Array) -> Array:
@@ -154,7 +205,7 @@ def slots(rows: Array, window: int) -> Array:
     return kept
 
 
-def by_head(layer: AttentionProjections, rows: Array) -> Array:
+def by_head(layer: AttentionProjections | ContinualCrossAttention, rows: Array) -> Array:
     return np.stack(np.split(rows, layer.num_heads, axis=-1))
 
 
@@ -181,9 +232,31 @@ def block_state(layer: Block, tokens: Array, *, retroactive: bool) -> tuple[Any,
     return slots(tokens, layer.attention.window), retroactive_state(layer.attention, entered)
 
 
+def look_ahead_state(layer: LookAheadAttention, tokens: Array) -> tuple[Any, ...]:
+    waiting = slots(project(layer, tokens)[0], layer.delay + 1) / math.sqrt(layer.head_dim)
+    return by_head(layer, waiting), ring_state(layer, tokens)
+
+
+def look_ahead_block_state(layer: LookAheadBlock, tokens: Array) -> tuple[Any, ...]:
+    entered = norm(layer.attention_norm, tokens) if layer.norm_first else tokens
+    return slots(tokens, layer.delay + 1), look_ahead_state(layer.attention, entered)
+
+
+def stack_state(layer: SingleOutputStack, sequence: Array) -> tuple[Any, ...]:
+    entering = zip(layer.blocks, stack(layer, sequence), strict=False)
+    return tuple(block_state(part, tokens, retroactive=False) for part, tokens in entering)  # type: ignore[arg-type]
+
+
+def cross_state(layer: ContinualCrossAttention, keys: Array, values: Array) -> tuple[Any, ...]:
+    k, v = (by_head(layer, slots(part, layer.window)) for part in attended_stream(layer, keys, values))
+    return k, v, np.array(len(keys))
+
+
 def encoder_state(layer: ContinualEncoder, tokens: Array) -> tuple[Any, ...]:
     if layer.first is not None:
         return block_state(layer.first, tokens, retroactive=True)
+    if isinstance(layer.last, LookAheadBlock):
+        return look_ahead_block_state(layer.last, tokens)
     return block_state(layer.last, tokens, retroactive=False)
 
 
@@ -192,3 +265,43 @@ def clip_state(model: OadTR, frames: Array) -> tuple[Any, ...]:
     last = frames[-model.window :]
     clip[model.window - len(last) :] = last
     return clip, np.array(len(frames))
+
+
+# Low-rank attention: the formula with its three softmaxes, one frame, one head and one landmark at a time.
+
+
+def softmax(logits: Array) -> Array:
+    weights: Array = np.exp(logits - logits.max())
+    normal: Array = weights / weights.sum()
+    return normal
+
+
+def landmark_parts(layer: LandmarkProjections, x: Array) -> tuple[Array, Array, Array]:
+    """Mixes and logits ``(n, H, m)`` and values ``(n, H, E/H)``."""
+    heads, landmarks = layer.num_heads, layer.num_landmarks
+    asked, logits, values = np.split(linear(layer.in_proj, x), [heads * landmarks, 2 * heads * landmarks], axis=-1)
+    mixing = array(layer.mixing)
+    mixes = [[softmax(one) @ mixing[h] for h, one in enumerate(np.split(row, heads))] for row in asked]
+    return np.array(mixes), logits.reshape(len(x), heads, landmarks), values.reshape(len(x), heads, -1)
+
+
+def landmark_attention(layer: LandmarkProjections, clip: Array) -> Array:
+    """Every frame of a clip asks the landmarks, and they attend every frame of it."""
+    mixes, logits, values = landmark_parts(layer, clip)
+    heads = []
+    for h in range(layer.num_heads):
+        summaries = [softmax(logits[:, h, landmark]) @ values[:, h] for landmark in range(layer.num_landmarks)]
+        heads.append(mixes[:, h] @ np.stack(summaries))
+    return linear(layer.out_proj, np.concatenate(heads, -1))
+
+
+def landmark_state(layer: LandmarkProjections, tokens: Array) -> tuple[Any, ...]:
+    mixes, logits, values = (slots(part, layer.window) for part in landmark_parts(layer, tokens))
+    kept = logits.transpose(1, 2, 0), values.swapaxes(0, 1), np.array(len(tokens))
+    if not isinstance(layer, RetroactiveNystroemAttention):
+        return kept
+    if layer.folds:
+        out = np.split(array(layer.out_proj.weight), layer.num_heads, axis=1)
+        folded = np.stack([value @ part.T for value, part in zip(kept[1], out, strict=True)])
+        return mixes, kept[0], folded, kept[2]
+    return mixes, *kept

@@ -21,12 +21,20 @@ from coadtr.layers import (
     Activation,
     AttentionProjections,
     ContinualEncoder,
+    CrossAttention,
     EncoderBlock,
+    LandmarkProjections,
+    LookAheadAttention,
+    LookAheadBlock,
+    NystroemAttention,
     RetroactiveAttention,
     RetroactiveBlock,
     RetroactiveBlockState,
+    RetroactiveNystroemAttention,
+    RingState,
     SingleOutputAttention,
     SingleOutputBlock,
+    SingleOutputStack,
 )
 from coadtr.models import build_model, preset
 from tests.laws import reference
@@ -47,9 +55,12 @@ class Subject:
         name: Shown by pytest.
         channels: Width of a frame.
         build: Makes the module for a window of N frames.
-        clip: Answers for the last frame of a clip ``(n <= N, D)`` whose first frame has the given index.
+        clip: Answers as the step at the last frame of a clip does, from the frames that this answer depends on,
+            ``(n <= reach, D)``, and the index of the first of them.
         remember: What the state holds after a whole stream ``(T, D)``.
         retroactive: A step brings the whole window up to date, and ``forward`` takes clips, not streams.
+        reach: Frames that one answer depends on, for a window of N frames.
+        delay: Steps from a frame to its answer, for a window of N frames; until the first is due, answers are zeros.
     """
 
     name: str
@@ -58,6 +69,8 @@ class Subject:
     clip: Callable[[Module, Array, int], Array]
     remember: Callable[[Module, Array], tuple[Any, ...]]
     retroactive: bool = False
+    reach: Callable[[int], int] = lambda window: window
+    delay: Callable[[int], int] = lambda _: 0
 
     def __str__(self) -> str:
         return self.name
@@ -76,6 +89,107 @@ def _block(
 
 def _encoder(depth: int, window: int) -> Module:
     return ContinualEncoder(depth, WIDTH, HEADS, window, ff_dim=HIDDEN)
+
+
+def _ahead(window: int) -> int:
+    """Frames of look-ahead, as many as fit the window up to two."""
+    return min(2, window - 1)
+
+
+def _look_ahead_attention(window: int) -> LookAheadAttention:
+    return LookAheadAttention(WIDTH, HEADS, window, lookahead=_ahead(window), in_bias=True, out_bias=True)
+
+
+def _look_ahead() -> Iterator[Subject]:
+    def attended(layer: Module, clip: Array, _: int) -> Array:
+        return reference.look_ahead_attention(layer, clip)
+
+    def wired(layer: Module, clip: Array, _: int) -> Array:
+        return reference.look_ahead_block(layer, clip)
+
+    def encoded(layer: Module, clip: Array, _: int) -> Array:
+        return reference.encoder(layer, clip)
+
+    name = "look_ahead_attention"
+    yield Subject(name, WIDTH, _look_ahead_attention, attended, reference.look_ahead_state, delay=_ahead)
+    for norm_first in (False, True):
+
+        def block(window: int, norm_first: bool = norm_first) -> LookAheadBlock:
+            return LookAheadBlock(_look_ahead_attention(window), ff_dim=HIDDEN, norm_first=norm_first)
+
+        name = "look_ahead_block_" + ("pre_norm" if norm_first else "post_norm")
+        yield Subject(name, WIDTH, block, wired, reference.look_ahead_block_state, delay=_ahead)
+    for depth in (1, 2, 3):
+
+        def stack(window: int, depth: int = depth) -> ContinualEncoder:
+            return ContinualEncoder(depth, WIDTH, HEADS, window, ff_dim=HIDDEN, lookahead=_ahead(window))
+
+        name = f"look_ahead_encoder_depth_{depth}"
+        yield Subject(name, WIDTH, stack, encoded, reference.encoder_state, delay=_ahead)
+
+
+def _stacks() -> Iterator[Subject]:
+    def newest(layer: Module, clip: Array, _: int) -> Array:
+        answer: Array = reference.stack(layer, clip)[-1][-1]
+        return answer
+
+    for depth, norm_first in ((2, False), (3, True)):
+
+        def build(window: int, depth: int = depth, norm_first: bool = norm_first) -> SingleOutputStack:
+            return SingleOutputStack(depth, WIDTH, HEADS, window, ff_dim=HIDDEN, norm_first=norm_first)
+
+        def reach(window: int, depth: int = depth) -> int:
+            return depth * (window - 1) + 1
+
+        yield Subject(f"stack_depth_{depth}", WIDTH, build, newest, reference.stack_state, reach=reach)
+
+
+class Crossed(nn.Module):
+    """Cross-attention as a layer with one input: a frame holds the query, the key and, where it has one, the value."""
+
+    def __init__(self, window: int, key_width: int, value_width: int | None) -> None:
+        super().__init__()
+        self.attention = CrossAttention(
+            WIDTH, HEADS, window, key_width=key_width, value_width=value_width, in_bias=True, out_bias=True
+        )
+        self.cuts = [WIDTH] if value_width is None else [WIDTH, WIDTH + key_width]
+
+    def split(self, x: Any) -> tuple[Any, Any, Any]:
+        parts = x.tensor_split(self.cuts, -1) if isinstance(x, Tensor) else np.split(x, self.cuts, -1)
+        return parts[0], parts[1], parts[2] if len(parts) > 2 else None
+
+    def init_state(self, batch_size: int = 1) -> RingState:
+        return self.attention.init_state(batch_size)
+
+    def reset_rows(self, state: RingState, rows: Tensor) -> RingState:
+        return self.attention.reset_rows(state, rows)
+
+    def step(self, frame: Tensor, state: RingState) -> tuple[Tensor, RingState]:
+        query, key, value = self.split(frame)
+        return self.attention.step(query, key, state, value)
+
+    def steps(self, frames: Tensor, state: RingState) -> tuple[Tensor, RingState]:
+        queries, keys, values = self.split(frames)
+        return self.attention.steps(queries, keys, state, values)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        answers: Tensor = self.attention(*self.split(frames))
+        return answers
+
+
+def _crossed() -> Iterator[Subject]:
+    def newest(module: Module, clip: Array, _: int) -> Array:
+        queries, keys, values = module.split(clip)
+        values = keys if values is None else values
+        return reference.continual_cross_attention(module.attention, queries[-1], keys, values)
+
+    def remember(module: Module, frames: Array) -> tuple[Any, ...]:
+        _, keys, values = module.split(frames)
+        return reference.cross_state(module.attention, keys, keys if values is None else values)
+
+    for name, key, value in (("one_stream", 5, None), ("values_apart", 5, 5), ("two_widths", 5, 3)):
+        build = partial(Crossed, key_width=key, value_width=value)
+        yield Subject(f"cross_attention_{name}", WIDTH + key + (value or 0), build, newest, remember)
 
 
 def _layers() -> Iterator[Subject]:
@@ -103,6 +217,28 @@ def _layers() -> Iterator[Subject]:
     for depth in (1, 2, 3):
         name, encoded = f"encoder_depth_{depth}", whole(reference.encoder)
         yield Subject(name, WIDTH, partial(_encoder, depth), encoded, reference.encoder_state)
+
+
+def _low_rank() -> Iterator[Subject]:
+    """Low-rank attention; at window 5, the retroactive kind with 1 landmark folds its output projection, with 4 not."""
+
+    def build(kind: type[LandmarkProjections], landmarks: int, bias: bool, window: int) -> Module:
+        return kind(WIDTH, HEADS, window, num_landmarks=landmarks, in_bias=bias, out_bias=bias)
+
+    def newest(module: Module, clip: Array, _: int) -> Array:
+        answer: Array = reference.landmark_attention(module, clip)[-1]
+        return answer
+
+    def whole(module: Module, clip: Array, _: int) -> Array:
+        return reference.landmark_attention(module, clip)
+
+    remember = reference.landmark_state
+    for landmarks, bias in ((1, True), (4, False)):
+        size = f"nystroem_{landmarks}_landmarks"
+        made = partial(build, NystroemAttention, landmarks, bias)
+        yield Subject(f"single_output_{size}", WIDTH, made, newest, remember)
+        made = partial(build, RetroactiveNystroemAttention, landmarks, bias)
+        yield Subject(f"retroactive_{size}", WIDTH, made, whole, remember, retroactive=True)
 
 
 def _model(name: str, published: str, **changes: Any) -> Subject:
@@ -148,7 +284,7 @@ def _models() -> Iterator[Subject]:
     yield _model("oadtr", "oadtr")
 
 
-SUBJECTS = (*_layers(), *_models())
+SUBJECTS = (*_layers(), *_look_ahead(), *_stacks(), *_crossed(), *_low_rank(), *_models())
 
 every_subject = pytest.mark.parametrize("subject", SUBJECTS, ids=str)
 every_window = pytest.mark.parametrize("window", WINDOWS)
@@ -183,8 +319,8 @@ def aligned(subject: Subject, module: Module, output: Tensor, state: Any) -> Ten
     """Bring the output of a step into time order; frames before the stream began are zero."""
     if not subject.retroactive:
         return output
-    retroactive = state.attention if isinstance(state, RetroactiveBlockState) else state
-    attention = module if isinstance(module, RetroactiveAttention) else module.attention
+    retroactive: Any = state.attention if isinstance(state, RetroactiveBlockState) else state
+    attention = module if isinstance(module, RetroactiveAttention | RetroactiveNystroemAttention) else module.attention
     positions = attention.positions(retroactive)
     order = positions.argsort(1).unsqueeze(2).expand_as(output)
     ordered = output.masked_fill((positions < 0).unsqueeze(2), 0).gather(1, order)
@@ -209,19 +345,20 @@ def forward(subject: Subject, module: Module, frames: Tensor) -> Tensor:
         if not subject.retroactive:
             answers: Tensor = module(frames)
             return answers
-        window = (module if isinstance(module, RetroactiveAttention) else module.attention).window
+        bare = isinstance(module, RetroactiveAttention | RetroactiveNystroemAttention)
+        window = (module if bare else module.attention).window
         clips = [module(frames[:, max(0, t + 1 - window) : t + 1]) for t in range(frames.shape[1])]
         padded = [nn.functional.pad(clip, (0, 0, window - clip.shape[1], 0)) for clip in clips]
         return torch.stack(padded, 1)
 
 
 def slow(subject: Subject, module: Module, window: int, frames: Tensor) -> Tensor:
-    """Answer ``(B, T, D)`` by the reference: the clip model run afresh on the window that ends at each frame."""
+    """Answer ``(B, T, D)`` by the reference: the clip model run afresh on the frames that each answer depends on."""
     streams = []
     for stream in reference.array(frames):
         answers = []
         for t in range(len(stream)):
-            first = max(0, t + 1 - window)
+            first = max(0, t + 1 - subject.reach(window))
             answer = subject.clip(module, stream[first : t + 1], first)
             missing = window - len(answer) if subject.retroactive else 0
             answers.append(np.pad(answer, [(missing, 0)] + [(0, 0)] * (answer.ndim - 1)))

@@ -91,14 +91,6 @@ def test_steps_equal_forward_for_fifty_windows(subject: Subject) -> None:
     assert_near(run(subject, module, frames)[0], forward(subject, module, frames), 1e-5)
 
 
-@pytest.mark.slow
-@every_subject
-def test_steps_equal_forward_for_thousands_of_frames(subject: Subject) -> None:
-    module = make(subject, 64, torch.float32)
-    frames = random(1, 3001, subject.channels, seed=4).float()
-    assert_near(run(subject, module, frames)[0], forward(subject, module, frames), 1e-5)
-
-
 @given(st.sampled_from(SUBJECTS), st.integers(1, 7), st.integers(1, 30), st.integers(1, 3), st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
 def test_any_stream_is_answered_as_the_reference_answers_it(

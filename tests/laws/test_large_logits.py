@@ -6,23 +6,31 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from coadtr.layers import AttentionProjections
-from tests.laws.subjects import Subject, assert_near, every_subject, forward, make, random, run, slow
+from coadtr.layers import AttentionProjections, CrossAttention, LandmarkProjections
+from tests.laws.subjects import SUBJECTS, Subject, assert_near, every_subject, forward, make, random, run, slow
 
-WINDOW, LENGTH = 5, 18
+WINDOW, LENGTH = 5, 23
 
 every_scale = pytest.mark.parametrize("scale", [1, 3, 10, 30])
 
 
-def sharpened(subject: Subject, scale: float) -> Any:
+def sharpened(subject: Subject, scale: float, window: int = WINDOW) -> Any:
     """Build a subject whose query weights are scaled, and with them every logit."""
-    module = make(subject, WINDOW)
+    module = make(subject, window)
     for part in module.modules():
         if isinstance(part, AttentionProjections):
             with torch.no_grad():
                 part.in_proj.weight[: part.embed_dim] *= scale
+        elif isinstance(part, CrossAttention):
+            with torch.no_grad():
+                part.q_proj.weight *= scale
+        elif isinstance(part, LandmarkProjections):
+            with torch.no_grad():
+                part.in_proj.weight[: 2 * part.num_heads * part.num_landmarks] *= scale
     return module
 
 
@@ -54,7 +62,27 @@ def test_a_large_logit_does_not_poison_the_rows_that_remain(subject: Subject, sc
     loud, _ = run(subject, module, with_a_loud_frame(frames, 7, 1000))
     assert torch.isfinite(loud).all()
     assert torch.equal(loud[:, :7], quiet[:, :7])
-    assert_near(loud[:, 7 + WINDOW :], quiet[:, 7 + WINDOW :], 1e-5)
+    left = 7 + subject.reach(WINDOW)
+    assert_near(loud[:, left:], quiet[:, left:], 1e-5)
+
+
+@given(
+    st.sampled_from(SUBJECTS),
+    st.integers(1, 6),
+    st.floats(-2, 1.5),
+    st.lists(st.floats(-2, 1.5), min_size=1, max_size=25),
+    st.integers(0, 2**31),
+)
+@settings(max_examples=30, deadline=None)
+def test_queries_and_frames_of_any_loudness_stay_exact(
+    subject: Subject, window: int, sharpness: float, loudness: list[float], seed: int
+) -> None:
+    module = sharpened(subject, 10**sharpness, window)
+    frames = random(1, len(loudness), subject.channels, seed=seed)
+    frames = frames * 10 ** torch.tensor(loudness, dtype=torch.float64).unsqueeze(1)
+    expected = slow(subject, module, window, frames)
+    for answers in (run(subject, module, frames)[0], forward(subject, module, frames)):
+        assert_near(answers, expected, 1e-10 * (1 + float(expected.abs().max())))
 
 
 @every_subject
@@ -64,5 +92,6 @@ def test_a_broken_frame_is_forgotten_when_it_leaves_the_window(subject: Subject)
     expected, _ = run(subject, module, frames)
     broken = with_a_loud_frame(frames, 7, float("nan"))
     answers, _ = run(subject, module, broken)
-    assert torch.isnan(answers[:, 7 : 7 + WINDOW]).flatten(2).any(2).all()
-    assert torch.equal(answers[:, 7 + WINDOW :], expected[:, 7 + WINDOW :])
+    left = 7 + subject.reach(WINDOW)
+    assert torch.isnan(answers[:, 7:left]).flatten(2).any(2).all()
+    assert torch.equal(answers[:, left:], expected[:, left:])
