@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 from omegaconf import DictConfig
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from coadtr.checkpoint import Checkpoint, load
-from coadtr.cli.settings import a_path, command_line, group, of_kind, plain, require, whole
+from coadtr.cli.settings import a_path, command_line, group, of_kind, one_of, plain, require, whole
 from coadtr.data import FeatureStore, write_scores
 from coadtr.errors import ConfigError
 from coadtr.evaluation import (
@@ -32,6 +32,9 @@ from coadtr.evaluation import (
     scored_frames,
     write_report,
 )
+from coadtr.layers import Backend, Precision, StepRunner, in_precision
+from coadtr.models import OnlineModel
+from coadtr.types import Detector
 
 __all__ = ["Wanted", "main", "replay_store"]
 
@@ -44,6 +47,8 @@ class Wanted:
         split: Split of the store; None for all videos.
         protocol: Name of the scoring protocol.
         batch_size: Videos side by side.
+        precision: Precision of weights, activations and state; None as the checkpoint has them.
+        backend: How the step runs, see `coadtr.layers.StepRunner`.
         warmup: Steps before the clock runs.
         steps: Steps that are timed.
     """
@@ -51,6 +56,8 @@ class Wanted:
     split: str | None = "test"
     protocol: str = "all"
     batch_size: int = 16
+    precision: Precision | None = None
+    backend: Backend = "eager"
     warmup: int = 200
     steps: int = 1000
 
@@ -66,6 +73,8 @@ class Wanted:
             split=None if settings["split"] is None else of_kind(str, settings["split"], "split"),
             protocol=find_protocol(of_kind(str, settings["protocol"], "protocol")).name,
             batch_size=whole(settings, "batch_size", least=1),
+            precision=one_of((None, *get_args(Precision)), settings["precision"], "precision"),
+            backend=one_of(get_args(Backend), settings["backend"], "backend"),
             warmup=whole(latency, "warmup", least=0),
             steps=whole(latency, "steps", least=1),
         )
@@ -106,7 +115,8 @@ def replay_store(
         store.class_names,
         special_classes=(store.background, store.ignored),
     )
-    scores = _stream(checkpoint, store, wanted)
+    running = _running(model, wanted)
+    scores = _stream(checkpoint, running, store, wanted)
     accuracy = evaluate_scores(
         scores,
         class_names=spec.class_names,
@@ -123,7 +133,8 @@ def replay_store(
     training = checkpoint.origin.get("training")
     report = build_report(
         accuracy,
-        cost=measure_cost(model, warmup=wanted.warmup, steps=wanted.steps),
+        cost=measure_cost(running, counted=model, warmup=wanted.warmup, steps=wanted.steps),
+        step={"backend": wanted.backend} | ({"precision": wanted.precision} if wanted.precision else {}),
         macs_per_frame_published=published,
         origin=build_origin(
             checkpoint=str(checkpoint.path),
@@ -137,7 +148,15 @@ def replay_store(
     return report, scores
 
 
-def _stream(checkpoint: Checkpoint, store: FeatureStore, wanted: Wanted) -> list[VideoScores]:
+def _running(model: OnlineModel, wanted: Wanted) -> Detector[Any]:
+    """Return what steps: the model, or its form in the precision and by the backend that are wanted."""
+    if wanted.precision is None and wanted.backend == "eager":
+        return model
+    lowered = model if wanted.precision is None else in_precision(model, wanted.precision)
+    return cast("Detector[Any]", StepRunner(lowered, backend=wanted.backend))
+
+
+def _stream(checkpoint: Checkpoint, model: Detector[Any], store: FeatureStore, wanted: Wanted) -> list[VideoScores]:
     """Answer all frames of a split, with a progress bar on standard error if a person watches."""
     records = store.videos(wanted.split)
 
@@ -150,7 +169,7 @@ def _stream(checkpoint: Checkpoint, store: FeatureStore, wanted: Wanted) -> list
         bar = progress.add_task(f"replaying {len(records)} videos", total=sum(record.frames for record in records))
         return list(
             replay(
-                checkpoint.model,
+                model,
                 videos(),
                 batch_size=wanted.batch_size,
                 progress=lambda frames: progress.advance(bar, frames),

@@ -22,6 +22,7 @@ __all__ = [
     "group",
     "names",
     "of_kind",
+    "one_of",
     "plain",
     "require",
     "watched",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 RecordT = TypeVar("RecordT")
+ChoiceT = TypeVar("ChoiceT")
 KindT = TypeVar("KindT", bool, int, float, str)
 
 KINDS: dict[type, tuple[tuple[type, ...], str]] = {
@@ -107,6 +109,23 @@ def whole(settings: Mapping[str, Any], name: str, *, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
     return value
+
+
+def one_of(choices: tuple[ChoiceT, ...], value: object, name: str) -> ChoiceT:
+    """Check that a value is one of some.
+
+    Example:
+        >>> one_of(("eager", "compiled"), "eager", "backend")
+        'eager'
+        >>> one_of(("eager", "compiled"), "fast", "backend")
+        Traceback (most recent call last):
+        coadtr.errors.ConfigError: backend must be one of eager, compiled; got 'fast'
+    """
+    for choice in choices:
+        if choice == value:
+            return choice
+    words = ", ".join("null" if choice is None else str(choice) for choice in choices)
+    raise ConfigError(f"{name} must be one of {words}; got {value!r}")
 
 
 def whether(settings: Mapping[str, Any], name: str) -> bool:

@@ -71,11 +71,20 @@ class Cost:
         return asdict(self)
 
 
-def measure_cost(model: Detector[Any], *, warmup: int = 20, steps: int = 200, threads: int | None = None) -> Cost:
+def measure_cost(
+    model: Detector[Any],
+    *,
+    counted: Detector[Any] | None = None,
+    warmup: int = 20,
+    steps: int = 200,
+    threads: int | None = None,
+) -> Cost:
     """Measure all that a report says of the cost of a model.
 
     Args:
         model: A detector.
+        counted: The same detector as plain modules, where ``model`` is compiled or quantised and its products cannot be
+            seen: the parameters and multiply-accumulates are counted on it.
         warmup: Steps run and not timed, on top of those that fill the window.
         steps: Steps timed, at least 1.
         threads: Threads for torch while timing; as set now if None.
@@ -91,8 +100,8 @@ def measure_cost(model: Detector[Any], *, warmup: int = 20, steps: int = 200, th
     with answering(model):
         fresh = model.init_state(1)
     return Cost(
-        parameters=parameters(model),
-        macs_per_frame=macs_per_step(model),
+        parameters=parameters(counted or model),
+        macs_per_frame=macs_per_step(counted or model),
         state_bytes_per_stream=state_bytes(fresh),
         step_latency_ms=latency,
         threads=torch.get_num_threads() if threads is None else threads,

@@ -59,6 +59,7 @@ def _headline(report: Mapping[str, Any]) -> Table:
             "parameters": _count(report["parameters"]),
             "step latency": f"{latency['p50']:.2f} ms p50, {latency['p95']:.2f} p95, "
             f"{latency['p99']:.2f} p99 (batch 1, {machine['threads']} threads)",
+            "step": f"{machine.get('precision', machine['dtype'])}, {machine.get('backend', 'eager')}",
             "machine": str(machine["gpu"] if "cuda" in machine["device"] else machine["cpu"]),
             "state": f"{report['state_bytes_per_stream']:,} bytes a stream",
         }

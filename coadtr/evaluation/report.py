@@ -41,6 +41,7 @@ def build_report(
     *,
     cost: Cost | None = None,
     macs_per_frame_published: float | None = None,
+    step: Mapping[str, str] | None = None,
     origin: Mapping[str, Any],
     machine: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -50,6 +51,7 @@ def build_report(
         accuracy: What `evaluate_scores` returned.
         cost: What `measure_cost` returned; its fields are None in the report if it was not measured.
         macs_per_frame_published: Multiply-accumulates by the published counting convention, if known.
+        step: How the step ran (``precision``, ``backend``), if more is to be said than the dtype of the frames.
         origin: What `build_origin` returned.
         machine: What `describe_machine` returned; described now if None.
 
@@ -78,6 +80,7 @@ def build_report(
         "machine": {
             **(describe_machine() if machine is None else machine),
             **({} if cost is None else {"threads": cost.threads, "device": cost.device, "dtype": cost.dtype}),
+            **(step or {}),
         },
         "origin": dict(origin),
     }

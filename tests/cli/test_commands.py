@@ -176,6 +176,28 @@ def test_other_splits_and_whole_stores_are_replayed(workplace: Path) -> None:
     assert report["mAP"] == pytest.approx(metric["value"], abs=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_a_replay_in_fewer_bytes_says_so_and_finds_nearly_the_same(workplace: Path, precision: str) -> None:
+    succeed(*REPLAY, "out=full", folder=workplace)
+    printed = succeed(*REPLAY, f"precision={precision}", "out=lower", folder=workplace)
+    full, lower = report_of(workplace, "full"), report_of(workplace, "lower")
+    assert f"{precision}, eager" in " ".join(printed.split())
+    assert (lower["machine"]["precision"], lower["machine"]["dtype"]) == (precision, "bfloat16")
+    assert lower["state_bytes_per_stream"] < full["state_bytes_per_stream"]
+    assert (lower["macs_per_frame"], lower["parameters"]) == (full["macs_per_frame"], full["parameters"])
+    scores = [read_scores(workplace / name / "scores.h5") for name in ("full", "lower")]
+    for a, b in zip(scores[0].videos, scores[1].videos, strict=True):
+        assert 0 < np.abs(a.scores - b.scores).max() < 0.05
+
+
+@pytest.mark.slow
+def test_a_compiled_replay_finds_the_same(workplace: Path) -> None:
+    succeed(*REPLAY, "out=eager", folder=workplace)
+    succeed(*REPLAY, "backend=compiled", "out=compiled", folder=workplace)
+    assert report_of(workplace, "compiled")["machine"]["backend"] == "compiled"
+    assert report_of(workplace, "compiled")["mAP"] == pytest.approx(report_of(workplace, "eager")["mAP"], abs=1e-6)
+
+
 def test_a_replay_may_be_repeated(workplace: Path) -> None:
     first = succeed(*REPLAY, folder=workplace)
     again = succeed(*REPLAY, folder=workplace)
