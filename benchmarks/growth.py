@@ -200,27 +200,28 @@ def show_growth(options: argparse.Namespace, dtype: torch.dtype) -> None:
 
 
 def show_history(options: argparse.Namespace, dtype: torch.dtype) -> None:
-    """Time each step of one long stream, and compare its beginning with its end."""
+    """Time the first steps of a stream beside the last steps of a long one, in turns of twenty."""
     width, part = options.width, min(1000, options.steps // 2)
-    encoder = ContinualEncoder(1, width, HEADS, WINDOW, ff_dim=width).to(dtype).eval().requires_grad_(False)
-    step = stepping(encoder, encoder.init_state(1), torch.randn(64, 1, width, dtype=dtype))
-    warm = stepping(encoder, encoder.init_state(1), torch.randn(64, 1, width, dtype=dtype))
-    times = []
-    with torch.inference_mode():
-        for _ in range(200):  # of another stream: the machine is warm when this one begins
-            warm()
-        for _ in range(options.steps):
-            start = time.perf_counter()
-            step()
-            times.append((time.perf_counter() - start) * 1e3)
-    size = state_bytes(encoder.init_state(1))
-    middle = (options.steps - part) // 2
-    rows = [
-        Row(f"b1, steps {start:,} to {start + part:,}", step, 1, size, times[start : start + part])
-        for start in (0, middle, options.steps - part)
-    ]
-    print_head(options, f"N={WINDOW}, one stream of {options.steps:,} frames")
-    print_rows(rows)
+    for depth in (1, 2):
+        encoder = ContinualEncoder(depth, width, HEADS, WINDOW, ff_dim=width).to(dtype).eval().requires_grad_(False)
+        frames, size = torch.randn(64, 1, width, dtype=dtype), state_bytes(encoder.init_state(1))
+        young, old = (stepping(encoder, encoder.init_state(1), frames) for _ in range(2))
+        rows = [
+            Row(f"b{depth}, steps 0 to {part:,}", young, 1, size, []),
+            Row(f"b{depth}, steps {options.steps - part:,} to {options.steps:,}", old, 1, size, []),
+        ]
+        with torch.inference_mode():
+            for _ in range(options.steps - part):
+                old()
+            for _ in range(part // 20):
+                for line in rows:
+                    for _ in range(20):
+                        start = time.perf_counter()
+                        line.step()
+                        line.times.append((time.perf_counter() - start) * 1e3)
+        if depth == 1:
+            print_head(options, f"N={WINDOW}, one stream of {options.steps:,} frames")
+        print_rows(rows)
 
 
 def main() -> None:
