@@ -183,11 +183,11 @@ class OnlineDetector:
 
     def _tensor(self, values: Values, what: str) -> Tensor:
         """Copy numbers to the device and dtype of the model."""
-        weight = self._model.inputs.embed.weight
+        device = self._model.inputs.embed.weight.device
         try:
             given = values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
         except (TypeError, ValueError, RuntimeError) as error:
             raise DataError(f"{what} holds something that is not a number ({error}); give numbers") from error
         if given.is_complex():
             raise DataError(f"{what} holds complex numbers; give real ones")
-        return given.to(weight.device, weight.dtype)
+        return given.to(device, self._model.input_dtype)

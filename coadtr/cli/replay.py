@@ -131,10 +131,13 @@ def replay_store(
     except ConfigError:
         published = None
     training = checkpoint.origin.get("training")
+    how = {"backend": getattr(running, "backend", "eager")}
+    if wanted.precision is not None:
+        how["precision"] = wanted.precision
     report = build_report(
         accuracy,
         cost=measure_cost(running, counted=model, warmup=wanted.warmup, steps=wanted.steps),
-        step={"backend": wanted.backend} | ({"precision": wanted.precision} if wanted.precision else {}),
+        step=how,
         macs_per_frame_published=published,
         origin=build_origin(
             checkpoint=str(checkpoint.path),

@@ -208,6 +208,7 @@ class _Stream:
     def __init__(self, model: Detector[Any]) -> None:
         self.model = model
         self.device, dtype = placement(model)
+        dtype = getattr(model, "input_dtype", dtype)
         # A generator of its own: measuring must not move the global one.
         source = torch.Generator().manual_seed(0)
         self.frame = torch.randn(1, model.input_dim, generator=source).to(self.device, dtype)

@@ -121,6 +121,7 @@ def replay(
     if device is not None and isinstance(model, nn.Module):
         model.to(device)
     where, dtype = placement(model, device)
+    dtype = getattr(model, "input_dtype", dtype)  # frames are standardised before they are rounded to fewer bytes
     # A function of its own, so that the checks above run at the call and not at the first `next`.
     return _Replay(model, batch_size, where, dtype, progress).run(iter(videos))
 

@@ -20,6 +20,7 @@ from coadtr.layers import (
     AttentionProjections,
     ContinualEncoder,
     EncoderBlock,
+    LookAheadAttention,
     RetroactiveAttention,
     RetroactiveBlock,
     SingleOutputAttention,
@@ -243,6 +244,11 @@ def build_attention(attention: nn.MultiheadAttention, window: int, kind: type[A]
         ConfigError: If coadtr has no such layer.
     """
     _check_attention(attention)
+    if issubclass(kind, LookAheadAttention) and "lookahead" not in options:
+        raise ConfigError(
+            "torch's attention does not say which frame asks: take SingleOutputAttention or RetroactiveAttention, and "
+            "load its state dict into a LookAheadAttention"
+        )
     if not isinstance(window, int):
         raise ConfigError(
             f"the window must be a number of frames N, got {window!r}: pass it, or build with sequence_len=N"

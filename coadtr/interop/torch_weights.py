@@ -73,7 +73,8 @@ def attention_to_torch(attention: AttentionProjections) -> nn.MultiheadAttention
         attention: The layer; its window is not known to torch's.
 
     Returns:
-        Torch's layer, with biases if either projection has one.
+        Torch's layer, with biases if either projection has one. Which frames ask is up to its caller: a look-ahead is
+        not part of it.
 
     Raises:
         ConfigError: If it is another kind of layer.

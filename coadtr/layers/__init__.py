@@ -1,7 +1,8 @@
 """Streaming building blocks in plain torch: ring cache, continual attention, positions, encoder blocks.
 
-All are batch first. Every layer offers ``init_state(batch_size)``, ``step(frame, state)`` and ``forward(frames)``,
-and says which whole-sequence computation its step equals. Modules hold parameters only; states are values.
+All are batch first. Every layer offers ``init_state(batch_size)``, ``step(frame, state)`` and ``forward(frames)``
+(cross-attention, which takes in two streams: ``step(query, key, state)``), and says which whole-sequence computation
+its step equals. Modules hold parameters only; states are values.
 """
 
 from coadtr.layers.attention import RetroactiveAttention, RetroactiveState, SingleOutputAttention
@@ -23,7 +24,7 @@ from coadtr.layers.nystroem import (
     RetroactiveNystroemState,
 )
 from coadtr.layers.positions import RecyclingPositionalEncoding, cyclic_sinusoidal_table
-from coadtr.layers.precision import Int8Linear, Precision, in_precision
+from coadtr.layers.precision import Int8Linear, Precision, computes_like, in_precision
 from coadtr.layers.projection import (
     AttentionProjections,
     attention_weights,
@@ -72,6 +73,7 @@ __all__ = [
     "attention_weights",
     "clone_state",
     "cluster_means",
+    "computes_like",
     "cyclic_sinusoidal_table",
     "in_precision",
     "init_ring",

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from coadtr.layers.precision import computes_like
 from coadtr.layers.projection import (
     AttentionProjections,
     attention_weights,
@@ -70,8 +71,8 @@ class SingleOutputAttention(AttentionProjections):
         step      x[t] -> q, k, v ;  k, v into the ring ;  softmax(q . keys) . values -> y[t]
         forward   all t at once under the band mask 0 <= t - s < N
 
-    ``step`` is sequence-exact: T steps from a fresh state equal ``forward`` on the T frames. While fewer than N
-    frames were seen, those seen are attended. Cost of a step: 4 E^2 + 2 N E multiply-accumulates.
+    ``step`` is sequence-exact: T steps from a fresh state equal ``forward`` on the T (finite) frames. While fewer than
+    N frames were seen, those seen are attended. Cost of a step: 4 E^2 + 2 N E multiply-accumulates.
 
     Source: Hedegaard et al., ICLR 2023, eq. 7-8 and Fig. 2.
 
@@ -91,7 +92,7 @@ class SingleOutputAttention(AttentionProjections):
 
     def init_state(self, batch_size: int = 1) -> RingState:
         """Return the state of ``batch_size`` streams that have seen no frame."""
-        weight = self.in_proj.weight
+        weight = computes_like(self.in_proj)
         return init_ring(
             batch_size, self.num_heads, self.window, self.head_dim, dtype=weight.dtype, device=weight.device
         )
@@ -214,7 +215,7 @@ class RetroactiveAttention(AttentionProjections):
 
     def init_state(self, batch_size: int = 1) -> RetroactiveState:
         """Return the state of ``batch_size`` streams that have seen no frame."""
-        weight = self.in_proj.weight
+        weight = computes_like(self.in_proj)
         ring = init_ring(
             batch_size, self.num_heads, self.window, self.head_dim, dtype=weight.dtype, device=weight.device
         )

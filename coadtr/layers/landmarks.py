@@ -157,11 +157,16 @@ class LandmarkProjections(nn.Module):
                 given to all landmarks alike, so that a mix still sums to one and a constant value passes unchanged.
 
         Returns:
-            A layer of the same window, heads, biases, dtype and device.
+            A layer of the same window, heads, biases, dtype and device; it has no dropout of attention weights.
 
         Raises:
+            ConfigError: If the attention layer looks ahead, which this one does not.
             ShapeError: If ``landmarks`` is not ``(m, E)``.
         """
+        if getattr(attention, "delay", 0):
+            raise ConfigError(
+                f"{type(attention).__name__} answers {attention.delay} frames late; take one that does not"
+            )
         if landmarks.dim() != 2 or landmarks.shape[1] != attention.embed_dim:
             raise ShapeError(f"landmarks are tokens (m, {attention.embed_dim}); got {tuple(landmarks.shape)}")
         layer = cls(

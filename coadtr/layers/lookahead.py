@@ -15,6 +15,7 @@ from torch import Tensor
 from coadtr.errors import ConfigError
 from coadtr.layers.attention import band_attention
 from coadtr.layers.encoder import EncoderBlock
+from coadtr.layers.precision import computes_like
 from coadtr.layers.projection import AttentionProjections, attention_weights, require_frame, require_sequence
 from coadtr.layers.ring import RingState, init_ring, read_past, slots_written, write_ring, write_slot, write_slots
 from coadtr.layers.state import reset_rows
@@ -120,7 +121,7 @@ class LookAheadAttention(AttentionProjections):
 
     def init_state(self, batch_size: int = 1) -> LookAheadState:
         """Return the state of ``batch_size`` streams that have seen no frame."""
-        weight = self.in_proj.weight
+        weight = computes_like(self.in_proj)
         ring = init_ring(
             batch_size, self.num_heads, self.window, self.head_dim, dtype=weight.dtype, device=weight.device
         )

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from coadtr.errors import ConfigError, MissingExtraError
+from coadtr.errors import ConfigError, MissingExtraError, ShapeError
 from coadtr.layers.precision import Int8Linear
 from coadtr.layers.state import state_from_tensors, state_tensors
 
@@ -19,6 +19,9 @@ __all__ = ["Backend", "StepRunner"]
 Backend = Literal["auto", "eager", "compiled", "cuda_graph"]
 
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
+
+# Shape and dtype of each tensor: of a frame first, then of its state.
+Signature = list[tuple[torch.Size, torch.dtype]]
 
 
 class StepRunner(nn.Module):
@@ -33,7 +36,7 @@ class StepRunner(nn.Module):
 
     Each batch size is compiled or captured at its first step; compiling takes from ten seconds to some minutes. Weights
     are taken then: a compiled step does not see them change. What is not the step is asked of the module, so that a
-    runner stands wherever a detector does: ``init_state``, ``reset_rows``, ``window``.
+    runner stands wherever a detector does: ``init_state``, ``reset_rows``, ``window``, ``forward``.
 
     Args:
         module: A layer or model with ``init_state`` and ``step``; put into evaluation mode, without gradients.
@@ -56,12 +59,28 @@ class StepRunner(nn.Module):
         if backend not in get_args(Backend):
             raise ConfigError(f"backend must be one of {', '.join(get_args(Backend))}; got {backend!r}")
         self.module = module.eval().requires_grad_(False)
-        device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
-        wanted = {"auto": "cuda_graph" if device.type == "cuda" else "eager"}.get(backend, backend)
-        if wanted != "eager" and (wanted == "cuda_graph") != (device.type == "cuda"):
-            raise ConfigError(f"backend={backend} does not run on {device}; take auto or eager, or move the module")
-        self.backend = wanted
-        self._steps: dict[int, Step] = {}
+        self._wanted = backend
+        self._steps: dict[int, tuple[Step, Signature]] = {}
+        if self.backend != "eager" and (self.backend == "cuda_graph") != (self._device().type == "cuda"):
+            raise ConfigError(
+                f"backend={backend} does not run on {self._device()}; take auto or eager, or move the module first"
+            )
+
+    @property
+    def backend(self) -> Backend:
+        """How steps run: what was asked for, ``auto`` resolved by where the module lies."""
+        if self._wanted != "auto":
+            return self._wanted
+        return "cuda_graph" if self._device().type == "cuda" else "eager"
+
+    def _device(self) -> torch.device:
+        module = self.module
+        return next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> StepRunner:
+        """Convert or move the module, and forget what was prepared for it as it was."""
+        self._steps.clear()
+        return cast("StepRunner", nn.Module._apply(self, fn, recurse))
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -77,20 +96,43 @@ class StepRunner(nn.Module):
         """Take in one frame of each stream and answer for it, as ``module.step`` does; the state's storage is reused.
 
         Raises:
+            ShapeError: If the shapes or dtypes of frame and state are not those that this batch size was prepared for.
             MissingExtraError: If a step is to be compiled and no C++ compiler is found.
         """
+        module: Any = self.module
+        if self.backend == "eager":
+            with torch.inference_mode():
+                answered: tuple[Tensor, Any] = module.step(frame, state)
+                return answered
         batch = frame.shape[0]
         if batch not in self._steps:
             self._steps[batch] = self._prepare(frame)
+        step, wanted = self._steps[batch]
+        # What runs without Python looks at nothing: it would read past the end of a smaller tensor.
+        given = _signature(frame, state)
+        if given != wanted:
+            said = [", ".join(f"{tuple(shape)} {dtype}" for shape, dtype in tensors) for tensors in (wanted, given)]
+            raise ShapeError(
+                f"this step was prepared for frame and state {said[0]}; got {said[1]}. Pass frames like the first one, "
+                "and states of init_state or of this runner's steps"
+            )
         with torch.inference_mode():
-            return self._steps[batch](frame, state)
+            return step(frame.contiguous(), state)
 
-    def _prepare(self, frame: Tensor) -> Step:
-        if self.backend == "compiled":
-            return _compile(self.module, frame)
-        if self.backend == "cuda_graph":
-            return StaticStep(self.module, frame, _capture)
-        return cast("Step", self.module.step)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Answer as the module's ``forward`` does, without any of this."""
+        return self.module(*args, **kwargs)
+
+    def _prepare(self, frame: Tensor) -> tuple[Step, Signature]:
+        frame = frame.detach().clone(memory_format=torch.contiguous_format)
+        module: Any = self.module
+        wanted = _signature(frame, module.init_state(frame.shape[0]))
+        step = _compile(module, frame) if self.backend == "compiled" else StaticStep(module, frame, _capture)
+        return step, wanted
+
+
+def _signature(frame: Tensor, state: Any) -> Signature:
+    return [(tensor.shape, tensor.dtype) for tensor in (frame, *state_tensors(state))]
 
 
 class _FlatStep(nn.Module):
@@ -131,7 +173,8 @@ def _compile(module: Any, frame: Tensor) -> Step:
     run: Callable[[list[Tensor]], list[Tensor]] = getattr(loader, "boxed_run", loader.run)
 
     def step(frame: Tensor, state: Any) -> tuple[Tensor, Any]:
-        answer, *after = run([frame, *state_tensors(state)])
+        # Strides are compiled in as well. A state that a step or init_state made is contiguous: this copies nothing.
+        answer, *after = run([frame, *(tensor.contiguous() for tensor in state_tensors(state))])
         return answer, state_from_tensors(after, state)
 
     return step
@@ -139,15 +182,16 @@ def _compile(module: Any, frame: Tensor) -> Step:
 
 def _capture(advance: Callable[[], None], device: torch.device) -> Callable[[], None]:
     """Capture a function of static tensors in a CUDA graph; return what replays it."""
-    side = torch.cuda.Stream(device)
-    side.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(side):
-        for _ in range(3):  # libraries set themselves up in their first calls, which must not be captured
+    with torch.cuda.device(device):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):  # libraries set themselves up in their first calls, which must not be captured
+                advance()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             advance()
-    torch.cuda.current_stream(device).wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        advance()
     return graph.replay
 
 

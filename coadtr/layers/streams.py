@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from coadtr.errors import ConfigError, ShapeError
+from coadtr.layers.runner import StepRunner
 from coadtr.layers.state import clone_state, state_from_tensors, state_tensors
 from coadtr.types import StateT
 
@@ -22,7 +23,7 @@ ANSWERING_PER_SILENT = 3
 
 
 class SteppedModule(Protocol[StateT]):
-    """What a :class:`StreamBatch` asks of a module; every layer and model with a step offers it."""
+    """What a :class:`StreamBatch` asks of a module; every model offers it, and every layer that takes one stream."""
 
     def init_state(self, batch_size: int = 1) -> StateT:
         """Return the state of ``batch_size`` streams that have seen no frame."""
@@ -66,7 +67,7 @@ class StreamBatch(Generic[StateT]):
             are while the batch is in use.
         capacity: Slots, the largest number of streams at a time. Memory is taken for all of them at once.
         step: Runs in place of ``module.step``, always on all ``capacity`` rows, so that its shapes are static; for
-            instance a compiled step.
+            instance a compiled step. A :class:`StepRunner` as the module does that by itself.
 
     Raises:
         ConfigError: If ``capacity`` is below one.
@@ -98,7 +99,8 @@ class StreamBatch(Generic[StateT]):
         self.capacity = capacity
         self._module = module
         self._step = module.step if step is None else step
-        self._all_rows = step is not None
+        # What is compiled or captured for each batch size would be so in the middle of a stream.
+        self._all_rows = step is not None or (isinstance(module, StepRunner) and module.backend != "eager")
         self._slots: dict[Hashable, int] = {}
         with torch.inference_mode():
             self._state = module.init_state(capacity)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from coadtr.errors import ConfigError
+from coadtr.layers import computes_like
 from coadtr.models.config import ModelConfig
 
 __all__ = ["InputFrames", "OnlineModel"]
@@ -22,6 +23,9 @@ class InputFrames(nn.Module):
 
     Source: the linear encoding of OadTR (Wang et al., ICCV 2021, section 3.2).
     """
+
+    # The mean of a raw channel may be large beside its deviation: it is taken off before anything is rounded.
+    full_precision = ("mean", "scale")
 
     mean: Tensor
     scale: Tensor
@@ -55,7 +59,7 @@ class InputFrames(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Embed frames: ``(..., D)`` to ``(..., E)``."""
         if self.normalise:
-            frames = (frames - self.mean) * self.scale
+            frames = ((frames - self.mean) * self.scale).to(computes_like(self.embed).dtype)
         embedded: Tensor = self.embed(self.drop(frames))
         return embedded
 
@@ -80,6 +84,11 @@ class OnlineModel(nn.Module, ABC):
     def input_dim(self) -> int:
         """Feature channels D of one frame."""
         return self.config.input_dim
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """Dtype that frames should have."""
+        return self.inputs.mean.dtype if self.inputs.normalise else computes_like(self.inputs.embed).dtype
 
     @property
     def num_classes(self) -> int:

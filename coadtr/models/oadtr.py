@@ -12,6 +12,7 @@ from coadtr.layers import (
     AttentionProjections,
     EncoderBlock,
     answer_windows,
+    computes_like,
     require_frame,
     require_sequence,
     reset_rows,
@@ -104,7 +105,7 @@ class OadTR(OnlineModel):
 
     def init_state(self, batch_size: int = 1) -> ClipState:
         """Return the state of ``batch_size`` streams that have seen no frame."""
-        weight = self.inputs.embed.weight
+        weight = computes_like(self.inputs.embed)
         return ClipState(
             weight.new_zeros(batch_size, self.window, self.input_dim),
             torch.zeros(batch_size, dtype=torch.int64, device=weight.device),

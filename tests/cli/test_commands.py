@@ -179,10 +179,11 @@ def test_other_splits_and_whole_stores_are_replayed(workplace: Path) -> None:
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 def test_a_replay_in_fewer_bytes_says_so_and_finds_nearly_the_same(workplace: Path, precision: str) -> None:
     succeed(*REPLAY, "out=full", folder=workplace)
-    printed = succeed(*REPLAY, f"precision={precision}", "out=lower", folder=workplace)
+    printed = succeed(*REPLAY, f"precision={precision}", "backend=auto", "out=lower", folder=workplace)
     full, lower = report_of(workplace, "full"), report_of(workplace, "lower")
     assert f"{precision}, eager" in " ".join(printed.split())
     assert (lower["machine"]["precision"], lower["machine"]["dtype"]) == (precision, "bfloat16")
+    assert lower["machine"]["backend"] == "eager"
     assert lower["state_bytes_per_stream"] < full["state_bytes_per_stream"]
     assert (lower["macs_per_frame"], lower["parameters"]) == (full["macs_per_frame"], full["parameters"])
     scores = [read_scores(workplace / name / "scores.h5") for name in ("full", "lower")]

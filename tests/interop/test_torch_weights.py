@@ -25,6 +25,7 @@ from coadtr.layers import (
     AttentionProjections,
     ContinualEncoder,
     EncoderBlock,
+    LookAheadAttention,
     NystroemAttention,
     RetroactiveAttention,
     RetroactiveBlock,
@@ -214,6 +215,8 @@ def test_what_computes_something_else_is_refused(build: Callable[[], Any], messa
 def test_kinds_and_windows_are_checked() -> None:
     with pytest.raises(ConfigError, match="at least one frame, got 0"):
         attention_from_torch(attention(), SingleOutputAttention, window=0)
+    with pytest.raises(ConfigError, match="does not say which frame asks"):
+        attention_from_torch(attention(), LookAheadAttention, window=4)
     with pytest.raises(ConfigError, match="window must be a number of frames N, got None"):
         attention_from_torch(attention(), SingleOutputAttention, window=None)  # type: ignore[arg-type]
     wrong: Any = nn.TransformerEncoderLayer

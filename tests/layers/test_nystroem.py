@@ -17,6 +17,7 @@ from coadtr.errors import ConfigError, ShapeError
 from coadtr.layers import (
     AttentionProjections,
     LandmarkProjections,
+    LookAheadAttention,
     NystroemAttention,
     NystroemState,
     RetroactiveAttention,
@@ -296,3 +297,9 @@ def test_a_clip_longer_than_the_window_is_refused() -> None:
     layer = RetroactiveNystroemAttention(WIDTH, HEADS, WINDOW, num_landmarks=4)
     with pytest.raises(ShapeError, match="a clip holds at most the window's 8 frames, got 9"):
         layer(torch.ones(1, WINDOW + 1, WIDTH))
+
+
+def test_a_layer_that_looks_ahead_is_not_approximated() -> None:
+    attention = LookAheadAttention(8, 2, window=4, lookahead=2)
+    with pytest.raises(ConfigError, match="answers 2 frames late"):
+        NystroemAttention.from_attention(attention, torch.randn(3, 8))
