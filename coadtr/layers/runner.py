@@ -135,7 +135,7 @@ def _signature(frame: Tensor, state: Any) -> Signature:
     return [(tensor.shape, tensor.dtype) for tensor in (frame, *state_tensors(state))]
 
 
-class _FlatStep(nn.Module):
+class FlatStep(nn.Module):
     """``forward`` is the step over a flat list of tensors: what an exported program can store the signature of."""
 
     def __init__(self, module: nn.Module, like: Any) -> None:
@@ -156,7 +156,7 @@ def _compile(module: Any, frame: Tensor) -> Step:
         settings |= {"max_autotune": True, "freezing": True}  # only a tuned kernel is faster than bfloat16's
     fresh = module.init_state(frame.shape[0])
     with torch.no_grad():
-        program = torch.export.export(_FlatStep(module, fresh), (frame.clone(), *state_tensors(fresh)))
+        program = torch.export.export(FlatStep(module, fresh), (frame.clone(), *state_tensors(fresh)))
     with tempfile.TemporaryDirectory(prefix="coadtr-") as folder:
         path = str(Path(folder) / "step.pt2")
         try:

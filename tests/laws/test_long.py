@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from coadtr.layers import ContinualEncoder, RetroactiveAttention, state_bytes, state_tensors
+from coadtr.layers import ContinualEncoder, RetroactiveAttention, state_bytes, state_from_tensors, state_tensors
+from coadtr.layers.runner import FlatStep
 from coadtr.models import OadTR
 from tests.laws import reference
 from tests.laws.subjects import SUBJECTS, TOLERANCE, Module, Subject, aligned, assert_near, every_subject, make, random
@@ -207,6 +208,23 @@ def test_a_step_is_one_graph_and_runs_compiled_as_it_does_eagerly(subject: Subje
     with torch.no_grad():
         for frame in random(2, 3 * WINDOW, subject.channels).float().unbind(1):
             answer, state = compiled(frame, state)
+            expected, eager = module.step(frame, eager)
+            assert_near(answer, expected, 1e-5)
+    for leaf, other in zip(state_tensors(state), state_tensors(eager), strict=True):
+        assert_near(leaf, other, 1e-5)
+
+
+@every_subject
+def test_a_step_exports_and_answers_as_it_does_eagerly(subject: Subject) -> None:
+    module = make(subject, WINDOW, torch.float32).requires_grad_(False)
+    state, eager = module.init_state(2), module.init_state(2)
+    frames = random(2, 3 * WINDOW, subject.channels).float()
+    with torch.no_grad():
+        program = torch.export.export(FlatStep(module, state), (frames[:, 0], *state_tensors(state)))
+        step = program.module()
+        for frame in frames.unbind(1):
+            answer, *tensors = step(frame, *state_tensors(state))
+            state = state_from_tensors(tensors, state)
             expected, eager = module.step(frame, eager)
             assert_near(answer, expected, 1e-5)
     for leaf, other in zip(state_tensors(state), state_tensors(eager), strict=True):
