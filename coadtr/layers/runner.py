@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -148,6 +151,18 @@ class FlatStep(nn.Module):
         return answer, *state_tensors(state)
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep the compiler's notes (what it tuned, what it did not find) off standard error; failures are raised."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _compile(module: Any, frame: Tensor) -> Step:
     """Compile the step ahead of time, for frames like the one given."""
     # Short loops between the matrix products are not worth sharing between threads.
@@ -160,7 +175,8 @@ def _compile(module: Any, frame: Tensor) -> Step:
     with tempfile.TemporaryDirectory(prefix="coadtr-") as folder:
         path = str(Path(folder) / "step.pt2")
         try:
-            torch._inductor.aoti_compile_and_package(program, package_path=path, inductor_configs=settings)
+            with _quietly():
+                torch._inductor.aoti_compile_and_package(program, package_path=path, inductor_configs=settings)
         except torch._inductor.exc.InductorError as error:
             if "compiler" not in str(error).lower():
                 raise
