@@ -163,9 +163,11 @@ def main() -> None:
     parser.add_argument("--windows", type=int, nargs="+", default=[64, 512])
     parser.add_argument("--landmarks", type=int, nargs="+", default=[4, 16, 64])
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the timed steps")
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, help="turns of each contender", default=30)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error(f"--rounds must be at least 2, as a spread needs two values; got {options.rounds}")
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     print(f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__}")

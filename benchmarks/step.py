@@ -221,9 +221,8 @@ def report(times: dict[str, list[float]]) -> None:
         if (alone := middle.get(f"b1 {precision} step, eager")) is not None:
             streams, clip = middle[f"b1 {precision} step, 64 streams"], middle[f"b1 {precision} torch clip"]
             print(f"b1 {precision}: one of 64 streams takes 1/{alone / streams:.1f} of a stream alone (both eager)")
-            print(
-                f"b1 {precision}: the clip takes {clip / middle[f'b1 {precision} sequence']:.1f} x the sequence's frame"
-            )
+            ratio = clip / middle[f"b1 {precision} sequence"]
+            print(f"b1 {precision}: torch's clip takes {ratio:.1f} x the sequence's frame")
 
 
 def main() -> None:
@@ -232,9 +231,11 @@ def main() -> None:
     everything: list[Precision] = ["float32", "bfloat16", "int8"]
     parser.add_argument("--precisions", nargs="+", choices=everything, default=everything)
     parser.add_argument("--eager", action="store_true", help="compile and capture nothing")
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, help="turns of each contender", default=30)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error(f"--rounds must be at least 2, as a spread needs two values; got {options.rounds}")
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     fast: Backend | None = None if options.eager else "cuda_graph" if DEVICE.type == "cuda" else "compiled"

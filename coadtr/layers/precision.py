@@ -115,7 +115,7 @@ def in_precision(module: M, precision: Precision) -> M:
         raise ConfigError("an nn.Linear by itself has nothing to put its 8-bit form into; take Int8Linear(layer)")
     made: dict[nn.Module, Int8Linear] = {}  # a layer that is used in two places stays one
     for parent in list(lowered.modules()) if precision == "int8" else []:
-        for name, part in list(parent.named_children()) if precision == "int8" else []:
+        for name, part in list(parent._modules.items()):
             if type(part) is nn.Linear:
                 if part not in made:
                     made[part] = Int8Linear(part)

@@ -122,6 +122,11 @@ class StepRunner(nn.Module):
         with torch.inference_mode():
             return step(frame.contiguous(), state)
 
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Load weights, and forget what was prepared with the old ones."""
+        self._steps.clear()
+        return super().load_state_dict(*args, **kwargs)
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Answer as the module's ``forward`` does, without any of this."""
         return self.module(*args, **kwargs)

@@ -172,7 +172,7 @@ class StreamBatch(Generic[StateT]):
             self._put(self.slot(key), self._module.init_state(1))
 
     def snapshot(self, key: Hashable) -> StateT:
-        """Copy the state of one stream, as ``module.step`` takes it for a batch of one.
+        """Copy the state of one stream, as ``module.step`` takes it for a batch of one (and writes into it).
 
         Raises:
             ConfigError: If there is no such stream.
@@ -222,8 +222,8 @@ class StreamBatch(Generic[StateT]):
         for key in keys:
             if frames[key].dim() != 1 or frames[key].shape != width:
                 raise ShapeError(
-                    f"stream {key!r}: a frame is (D,), as wide as the others; got {tuple(frames[key].shape)} "
-                    f"beside {tuple(width)}"
+                    f"stream {key!r}: a frame is (D,), without a dimension of streams and as wide as the others; "
+                    f"got {tuple(frames[key].shape)}, and {tuple(width)} for stream {keys[0]!r}"
                 )
         answers = self._answer(torch.stack([frames[key] for key in keys]), [slots[key] for key in keys])
         return dict(zip(keys, answers.unbind(0), strict=True))

@@ -129,7 +129,13 @@ def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_frame_or_state_that_was_not_prepared_for_is_refused() -> None:
     runner: Any = StepRunner(SingleOutputAttention(8, 2, window=4))
     runner._wanted = "static"  # any backend but eager checks alike
-    runner._prepare = lambda frame: (static(runner.module, frame), _signature(frame, runner.init_state(len(frame))))
+    prepared = []
+
+    def prepare(frame: Tensor) -> Any:
+        prepared.append(len(frame))
+        return static(runner.module, frame), _signature(frame, runner.init_state(len(frame)))
+
+    runner._prepare = prepare
     frame = torch.randn(3, 8)
     _, state = runner.step(frame, runner.init_state(3))
     wrong = [
@@ -142,7 +148,13 @@ def test_a_frame_or_state_that_was_not_prepared_for_is_refused() -> None:
         with pytest.raises(ShapeError, match=r"prepared for frame and state \(3, 8\)"):
             runner.step(bad_frame, bad_state)
     assert runner.step(torch.randn(8, 3).t(), state)[0].shape == (3, 8)
-    runner.double()  # converting forgets what was prepared
+    other = SingleOutputAttention(8, 2, window=4)
+    runner.load_state_dict(StepRunner(other).state_dict())
+    fresh = other.init_state(3)
+    with torch.no_grad():
+        assert torch.equal(runner.step(frame, runner.init_state(3))[0], other.step(frame, fresh)[0])
+    assert prepared == [3, 3]  # loading forgets what was prepared, and so does converting
+    runner.double()
     assert runner.step(frame.double(), runner.init_state(3))[0].dtype == torch.float64
 
 
