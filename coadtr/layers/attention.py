@@ -15,6 +15,7 @@ from torch import Tensor
 from coadtr.layers.precision import computes_like
 from coadtr.layers.projection import (
     AttentionProjections,
+    MultiHead,
     attention_weights,
     require_frame,
     require_sequence,
@@ -34,7 +35,7 @@ from coadtr.layers.state import reset_rows
 __all__ = ["RetroactiveAttention", "RetroactiveState", "SingleOutputAttention"]
 
 
-def band_attention(q: Tensor, k: Tensor, v: Tensor, exists: Tensor, attention: AttentionProjections) -> Tensor:
+def band_attention(q: Tensor, k: Tensor, v: Tensor, exists: Tensor, attention: MultiHead) -> Tensor:
     """Attend under the band mask 0 <= t - s < N, in blocks: cost and memory grow with T N, not with T^2.
 
     Args:
@@ -259,7 +260,7 @@ class RetroactiveAttention(AttentionProjections):
         slot = state.frames % self.window
         write_slot(state.queries.transpose(1, 2), q, slot)
         write_slot(state.keys.transpose(1, 2), k, slot)
-        write_slot(state.values.transpose(1, 2), self._fold(v) if self.folds else v, slot)
+        write_slot(state.values.transpose(1, 2), self.fold(v) if self.folds else v, slot)
         state = state._replace(frames=state.frames + 1)
         row = (q.unsqueeze(2) @ state.keys.transpose(2, 3)).squeeze(2)
         column = (state.queries @ k.unsqueeze(3)).squeeze(3)
@@ -273,11 +274,6 @@ class RetroactiveAttention(AttentionProjections):
         outputs = weights.flatten(2) @ state.values.flatten(1, 2)
         return (outputs + self.out_proj.bias if self.out_bias else outputs), state
 
-    def _fold(self, v: Tensor) -> Tensor:
-        """Apply each head's part of the output projection to its value: ``(B, H, ..., E/H)`` to ``(B, H, ..., E)``."""
-        weight = self.out_proj.weight.unflatten(1, (self.num_heads, self.head_dim))
-        return torch.einsum("bh...d,ehd->bh...e", v, weight)
-
     def advance(self, frames: Tensor, state: RetroactiveState) -> RetroactiveState:
         """Take in k frames of each stream without bringing outputs up to date: the state after k steps.
 
@@ -290,7 +286,7 @@ class RetroactiveAttention(AttentionProjections):
         """
         require_sequence(frames, self.embed_dim, "RetroactiveAttention.advance", streams=len(state.frames))
         q, k, v = self.project(frames)
-        entries = (state.queries, q), (state.keys, k), (state.values, self._fold(v) if self.folds else v)
+        entries = (state.queries, q), (state.keys, k), (state.values, self.fold(v) if self.folds else v)
         for cache, entry in entries:
             write_slots(cache.transpose(1, 2), entry.transpose(1, 2), state.frames)
         state.logits.copy_((state.queries @ state.keys.transpose(2, 3)).transpose(1, 2))

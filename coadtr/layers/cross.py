@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coadtr.errors import ConfigError, ShapeError
 from coadtr.layers.attention import band_attention
-from coadtr.layers.projection import AttentionProjections, attention_weights, require_frame, require_sequence
+from coadtr.layers.precision import computes_like
+from coadtr.layers.projection import MultiHead, attention_weights, require_frame, require_sequence
 from coadtr.layers.ring import RingState, init_ring, read_past, slots_written, write_ring, write_slots
 from coadtr.layers.state import reset_rows
 
 __all__ = ["CrossAttention"]
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(MultiHead):
     """Multi-head attention from one stream to another of its own width; both bring one frame a step.
 
     ::
@@ -76,22 +75,11 @@ class CrossAttention(nn.Module):
         out_bias: bool = False,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(embed_dim, num_heads, window, in_bias=in_bias, out_bias=out_bias, dropout=dropout)
         self.key_width = embed_dim if key_width is None else key_width
         self.value_width = self.key_width if value_width is None else value_width
-        if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
-            raise ConfigError(f"embed_dim must be a multiple of num_heads, got {embed_dim} and {num_heads}")
         if min(self.key_width, self.value_width) < 1:
             raise ConfigError(f"keys and values must be at least 1 wide, got {self.key_width} and {self.value_width}")
-        if window < 1:
-            raise ConfigError(f"the window must hold at least one frame, got {window}")
-        self.embed_dim = embed_dim
-        self.num_heads = num_heads
-        self.head_dim = embed_dim // num_heads
-        self.window = window
-        self.in_bias = in_bias
-        self.out_bias = out_bias
-        self.dropout = dropout
         self.q_proj = nn.Linear(embed_dim, embed_dim, bias=in_bias)
         if self.fused:
             self.kv_proj = nn.Linear(self.key_width, 2 * embed_dim, bias=in_bias)
@@ -112,7 +100,7 @@ class CrossAttention(nn.Module):
 
     def init_state(self, batch_size: int = 1) -> RingState:
         """Return the state of ``batch_size`` streams that have seen no frame."""
-        weight = self.q_proj.weight
+        weight = computes_like(self.q_proj)
         return init_ring(
             batch_size, self.num_heads, self.window, self.head_dim, dtype=weight.dtype, device=weight.device
         )
@@ -261,14 +249,7 @@ class CrossAttention(nn.Module):
 
     def _ask_band(self, queries: Tensor, k: Tensor, v: Tensor, exists: Tensor) -> Tensor:
         """Let each frame attend the N frames that end with it; ``k`` and ``v`` begin N - 1 frames earlier."""
-        # Of the layer, the band takes the window and the dropout, which are the same here.
-        heads = band_attention(self._query(queries), k, v, exists, cast("AttentionProjections", self))
-        answers: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))
-        return answers
-
-    def drop(self, weights: Tensor) -> Tensor:
-        """Apply dropout to attention weights while training."""
-        return F.dropout(weights, self.dropout, self.training) if self.dropout else weights
+        return self.merge(band_attention(self._query(queries), k, v, exists, self))
 
     def extra_repr(self) -> str:
         """Show the sizes in the module's printed form."""

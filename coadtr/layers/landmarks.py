@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from coadtr.errors import ConfigError, ShapeError
-from coadtr.layers.projection import AttentionProjections, attention_weights
+from coadtr.layers.projection import AttentionProjections, MultiHead, attention_weights
 
 __all__ = ["LandmarkProjections", "cluster_means", "segment_means"]
 
@@ -82,7 +82,7 @@ def cluster_means(sample: Tensor, num_landmarks: int, *, iterations: int = 20) -
     return means
 
 
-class LandmarkProjections(nn.Module):
+class LandmarkProjections(MultiHead):
     """Projections of multi-head attention through m fixed landmarks per head.
 
     With ``q~_l`` and ``k~_l`` the query and key of landmark l, ``s`` a softmax over the last dimension, and K and V the
@@ -124,20 +124,10 @@ class LandmarkProjections(nn.Module):
         in_bias: bool = False,
         out_bias: bool = False,
     ) -> None:
-        super().__init__()
-        if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
-            raise ConfigError(f"embed_dim must be a multiple of num_heads, got {embed_dim} and {num_heads}")
-        if window < 1:
-            raise ConfigError(f"the window must hold at least one frame, got {window}")
+        super().__init__(embed_dim, num_heads, window, in_bias=in_bias, out_bias=out_bias)
         if num_landmarks < 1:
             raise ConfigError(f"low-rank attention needs at least one landmark, got num_landmarks={num_landmarks}")
-        self.embed_dim = embed_dim
-        self.num_heads = num_heads
-        self.head_dim = embed_dim // num_heads
-        self.window = window
         self.num_landmarks = num_landmarks
-        self.in_bias = in_bias
-        self.out_bias = out_bias
         self.in_proj = nn.Linear(embed_dim, 2 * num_heads * num_landmarks + embed_dim, bias=in_bias)
         self.mixing = nn.Parameter(torch.eye(num_landmarks).repeat(num_heads, 1, 1))
         self.out_proj = nn.Linear(embed_dim, embed_dim, bias=out_bias)
@@ -213,16 +203,6 @@ class LandmarkProjections(nn.Module):
         parts: tuple[Tensor, ...] = self.in_proj(tokens).split([width, width, self.embed_dim], -1)
         asked, logits, values = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts)
         return attention_weights(asked, None) @ self.mixing, logits, values
-
-    def merge(self, heads: Tensor) -> Tensor:
-        """Join heads ``(B, H, T, E/H)`` and project them to outputs ``(B, T, E)``."""
-        joined: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))
-        return joined
-
-    def fold(self, values: Tensor) -> Tensor:
-        """Apply each head's part of the output projection to its values, ``(B, H, T, E/H)`` to ``(B, H, T, E)``."""
-        weight = self.out_proj.weight.unflatten(1, (self.num_heads, self.head_dim))
-        return torch.einsum("bhtd,ehd->bhte", values, weight)
 
     def extra_repr(self) -> str:
         """Show the sizes in the module's printed form."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from coadtr.errors import ConfigError, ShapeError
 
-__all__ = ["AttentionProjections", "attention_weights", "require_frame", "require_sequence"]
+__all__ = ["AttentionProjections", "MultiHead", "attention_weights", "require_frame", "require_sequence"]
 
 
 def require_frame(x: Tensor, width: int, streams: int, what: str) -> None:
@@ -62,7 +62,57 @@ def attention_weights(logits: Tensor, mask: Tensor | None) -> Tensor:
     return torch.softmax(logits, -1)
 
 
-class AttentionProjections(nn.Module):
+class MultiHead(nn.Module):
+    """Sizes that all multi-head attention layers share, and what their output projection does.
+
+    A derived layer makes ``out_proj``, after its other projections, so that weights are drawn in their order.
+
+    Args:
+        embed_dim: Embedding width E.
+        num_heads: Heads H; E is a multiple of H.
+        window: Frames N attended.
+        in_bias: Whether the projections of tokens have a bias.
+        out_bias: Whether the output projection has one.
+        dropout: Dropout of the attention weights, in training only.
+
+    Raises:
+        ConfigError: If the sizes do not fit each other.
+    """
+
+    out_proj: nn.Linear
+
+    def __init__(
+        self, embed_dim: int, num_heads: int, window: int, *, in_bias: bool, out_bias: bool, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
+            raise ConfigError(f"embed_dim must be a multiple of num_heads, got {embed_dim} and {num_heads}")
+        if window < 1:
+            raise ConfigError(f"the window must hold at least one frame, got {window}")
+        self.embed_dim = embed_dim
+        self.num_heads = num_heads
+        self.head_dim = embed_dim // num_heads
+        self.window = window
+        self.in_bias = in_bias
+        self.out_bias = out_bias
+        self.dropout = dropout
+
+    def drop(self, weights: Tensor) -> Tensor:
+        """Apply dropout to attention weights while training."""
+        return F.dropout(weights, self.dropout, self.training) if self.dropout else weights
+
+    def merge(self, heads: Tensor) -> Tensor:
+        """Join heads ``(B, H, T, E/H)`` and project them to outputs ``(B, T, E)``."""
+        joined: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))
+        return joined
+
+    def fold(self, values: Tensor) -> Tensor:
+        """Apply each head's part of the output projection to its values: ``(B, H, ..., E/H)`` to ``(B, H, ..., E)``."""
+        weight = self.out_proj.weight.unflatten(1, (self.num_heads, self.head_dim))
+        return torch.einsum("bh...d,ehd->bh...e", values, weight)
+
+
+class AttentionProjections(MultiHead):
     """Query, key, value and output projections of multi-head attention, with full attention over a clip.
 
     Args:
@@ -89,18 +139,7 @@ class AttentionProjections(nn.Module):
         out_bias: bool = False,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
-            raise ConfigError(f"embed_dim must be a multiple of num_heads, got {embed_dim} and {num_heads}")
-        if window < 1:
-            raise ConfigError(f"the window must hold at least one frame, got {window}")
-        self.embed_dim = embed_dim
-        self.num_heads = num_heads
-        self.head_dim = embed_dim // num_heads
-        self.window = window
-        self.in_bias = in_bias
-        self.out_bias = out_bias
-        self.dropout = dropout
+        super().__init__(embed_dim, num_heads, window, in_bias=in_bias, out_bias=out_bias, dropout=dropout)
         self.in_proj = nn.Linear(embed_dim, 3 * embed_dim, bias=in_bias)
         self.out_proj = nn.Linear(embed_dim, embed_dim, bias=out_bias)
         nn.init.xavier_uniform_(self.in_proj.weight)
@@ -113,15 +152,6 @@ class AttentionProjections(nn.Module):
         if x.dim() == 3:
             q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         return q * self.head_dim**-0.5, k, v
-
-    def drop(self, weights: Tensor) -> Tensor:
-        """Apply dropout to attention weights while training."""
-        return F.dropout(weights, self.dropout, self.training) if self.dropout else weights
-
-    def merge(self, heads: Tensor) -> Tensor:
-        """Join heads ``(B, H, T, E/H)`` and project them to outputs ``(B, T, E)``."""
-        joined: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))
-        return joined
 
     def attend_clip(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:
         """Let every token of a clip attend every token of it.

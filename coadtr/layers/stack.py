@@ -27,7 +27,7 @@ from coadtr.layers.lookahead import (
     zero_until_due,
 )
 from coadtr.layers.projection import AttentionProjections, require_sequence
-from coadtr.layers.ring import RingState, read_past
+from coadtr.layers.ring import RingState, read_past, slots_written
 from coadtr.layers.state import reset_rows
 
 __all__ = ["ContinualEncoder", "EncoderState", "answer_windows"]
@@ -201,7 +201,7 @@ class ContinualEncoder(nn.Module):
         if self.first is None:
             return self.last.step(frame, cast("Any", state))
         window, new_state = self.first.step(frame, cast("RetroactiveBlockState", state))
-        seen = self.first.attention.positions(new_state.attention) >= 0
+        seen = slots_written(new_state.attention.frames, self.window)
         asked = new_state.attention.frames - 1 - self.lookahead
         for block in self.middle:
             window = cast("FullBlock", block).attend_clip(window, seen)
