@@ -12,7 +12,7 @@ from coadtr.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["replacing"]
+__all__ = ["make_folders", "remove_empty", "replacing"]
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     target = Path(path).absolute()
     if target.is_dir():
         raise DataError(f"{path}: is a folder: name a file to write")
-    made = _make_folders(target.parent)
+    made = make_folders(target.parent)
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     complete = False
     try:
@@ -53,11 +53,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         if not complete:
             part.unlink(missing_ok=True)
-            for folder in reversed(made):
-                # Another process may have put a file there by now; then the folder is no longer ours to
-                # remove.
-                if not any(folder.iterdir()):
-                    folder.rmdir()
+            remove_empty(made)
 
 
 def _claim(part: Path, target: Path) -> None:
@@ -70,7 +66,14 @@ def _claim(part: Path, target: Path) -> None:
         ) from error
 
 
-def _make_folders(folder: Path) -> list[Path]:
+def remove_empty(folders: list[Path]) -> None:
+    """Remove those of ``folders``, innermost first, that hold nothing: another process may have put a file there."""
+    for folder in reversed(folders):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def make_folders(folder: Path) -> list[Path]:
     """Make ``folder`` and its missing parents; return those that were made, outermost first."""
     missing = []
     for candidate in (folder, *folder.parents):

@@ -5,16 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from coadtr.data.statistics import class_counts
+from coadtr.data.schema import SPLITS, VideoRecord
+from coadtr.data.statistics import count_labels
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
     from coadtr.data.store import FeatureStore
 
-__all__ = ["SplitSummary", "Summary", "render", "summarise"]
+__all__ = ["SplitSummary", "Summary", "render", "split_summaries", "summarise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +106,7 @@ def summarise(store: FeatureStore) -> Summary:
         >>> summary.videos, summary.frames, round(summary.hours, 2)
         (10, 24351, 1.35)
     """
-    splits = []
-    for split in store.splits:
-        records = store.videos(split)
-        splits.append(
-            SplitSummary(
-                split=split,
-                videos=len(records),
-                frames=sum(record.frames for record in records),
-                hours=sum(record.seconds for record in records) / 3600,
-                class_frames=tuple(class_counts(store, split).tolist()),
-            )
-        )
+    classes = len(store.class_names)
     return Summary(
         path=str(store.path),
         fingerprint=store.fingerprint(),
@@ -122,8 +117,41 @@ def summarise(store: FeatureStore) -> Summary:
         rates_hz=tuple(sorted({record.rate_hz for record in store.videos()})),
         label_kind=store.label_kind,
         attributes=store.attributes,
-        splits=tuple(splits),
+        splits=split_summaries(
+            [(record, count_labels(store.labels(record.name), classes)) for record in store.videos()]
+        ),
     )
+
+
+def split_summaries(videos: Iterable[tuple[VideoRecord, NDArray[np.int64]]]) -> tuple[SplitSummary, ...]:
+    """Add up the videos of each split.
+
+    Args:
+        videos: The record of each video, and ``(C,)`` its frames of each class.
+
+    Returns:
+        One entry per split that holds videos, in the order train, validation, test.
+
+    Example:
+        >>> record = VideoRecord("a", "test", frames=3, rate_hz=1.0)
+        >>> split_summaries([(record, np.array([1, 2]))])
+        (SplitSummary(split='test', videos=1, frames=3, hours=0.0008333333333333334, class_frames=(1, 2)),)
+    """
+    every = list(videos)
+    summaries = []
+    for split in SPLITS:
+        own = [(record, counts) for record, counts in every if record.split == split]
+        if own:
+            summaries.append(
+                SplitSummary(
+                    split=split,
+                    videos=len(own),
+                    frames=sum(record.frames for record, _ in own),
+                    hours=sum(record.seconds for record, _ in own) / 3600,
+                    class_frames=tuple(np.sum([counts for _, counts in own], axis=0).tolist()),
+                )
+            )
+    return tuple(summaries)
 
 
 def render(summary: Summary) -> Group:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from coadtr.data.store import FeatureStore
 
-__all__ = ["class_counts", "feature_statistics"]
+__all__ = ["class_counts", "count_labels", "feature_statistics"]
 
 
 def feature_statistics(
@@ -92,6 +92,20 @@ def class_counts(store: FeatureStore, split: str | None = None) -> NDArray[np.in
     """
     counts = np.zeros(len(store.class_names), np.int64)
     for record in store.videos(split):
-        labels = store.labels(record.name)
-        counts += labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=len(counts))
+        counts += count_labels(store.labels(record.name), len(counts))
     return counts
+
+
+def count_labels(labels: NDArray[Any], classes: int) -> NDArray[np.int64]:
+    """Return ``(C,)`` how many frames carry each class.
+
+    Args:
+        labels: ``(T,)`` class indices, or ``(T, C)`` zeros and ones.
+        classes: Number of classes C.
+
+    Example:
+        >>> count_labels(np.array([0, 1, 1]), 3).tolist()
+        [1, 2, 0]
+    """
+    counts = labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+    return np.asarray(counts, np.int64)

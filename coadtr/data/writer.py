@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,19 +11,18 @@ import numpy as np
 
 from coadtr.data import schema
 from coadtr.data.atomic import replacing
+from coadtr.data.checking import check_dtype, check_video
+from coadtr.data.layout import check_compression, write_array
 from coadtr.data.schema import Header, LabelKind
 from coadtr.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["StoreWriter"]
-
-# A span read decodes whole chunks: 64 KiB holds a window of a typical video and wastes little at its ends.
-_CHUNK_BYTES = 64 * 1024
 
 
 class StoreWriter:
@@ -40,9 +38,13 @@ class StoreWriter:
         ignored: Index of the class whose frames are neither trained on nor scored, or none.
         streams: Name and channels D of each feature stream, in order.
         attributes: Where the data come from; any JSON object.
+        dtype: Type to store features in, ``'float16'`` or ``'float32'``; none keeps either, and makes float64
+            float32.
+        compression: ``'gzip'`` or ``'lzf'``; none for files that read faster.
 
     Raises:
         DataError: If the header contradicts itself or the folder cannot be written.
+        ConfigError: If ``dtype`` or ``compression`` is unknown.
 
     Example:
         >>> import tempfile
@@ -63,8 +65,11 @@ class StoreWriter:
         ignored: int | None = None,
         streams: Mapping[str, int],
         attributes: Mapping[str, object] | None = None,
+        dtype: str | None = None,
+        compression: str | None = None,
     ) -> None:
         self.path = Path(path)
+        self._dtype, self._compression = check_dtype(dtype), check_compression(compression)
         try:
             self.header = Header(tuple(class_names), background, ignored, dict(streams), dict(attributes or {}))
         except DataError as error:
@@ -125,94 +130,70 @@ class StoreWriter:
             name: Name of the video, unique in the store, without ``/``.
             split: ``'train'``, ``'validation'`` or ``'test'``.
             rate_hz: Frames a second.
-            features: ``(T, D)`` per stream. float16 and float32 are kept, float64 becomes float32.
+            features: ``(T, D)`` per stream, in any floating type.
             labels: ``(T,)`` class indices, or ``(T, C)`` zeros and ones; the same kind for all videos.
 
         Raises:
             DataError: If a value is not what the header and the schema ask for; the message names it.
         """
+        self._check_new(name)
+        try:
+            video = check_video(
+                self.header,
+                name,
+                split=split,
+                rate_hz=rate_hz,
+                features=features,
+                labels=labels,
+                dtype=self._dtype,
+            )
+        except DataError as error:
+            raise self._fault(name, str(error)) from error
+        self._check_new(name, video.kind)
+        with self._adding(name, split, rate_hz, video.kind) as group:
+            for stream, array in video.features.items():
+                write_array(group, stream, array, compression=self._compression)
+            write_array(group, schema.LABEL_DATASET, video.labels)
+
+    def adopt(self, name: str, group: h5py.Group, labels: NDArray[Any]) -> None:
+        """Append a video out of another store with the same streams, its features copied as they lie in the file.
+
+        Args:
+            name: Name of the video.
+            group: The video's group in the other file, which was written by a `StoreWriter`.
+            labels: ``(T,)`` or ``(T, C)`` in the type to be stored, in place of those of the group.
+
+        Raises:
+            DataError: If the video is there already, or the file cannot be written.
+        """
+        kind: LabelKind = "index" if labels.ndim == 1 else "multi-hot"
+        self._check_new(name, kind)
+        with self._adding(name, group.attrs["split"], group.attrs["rate_hz"], kind) as own:
+            for stream in self.header.streams:
+                group.copy(stream, own)
+            write_array(own, schema.LABEL_DATASET, labels)
+
+    def _check_new(self, name: str, kind: LabelKind | None = None) -> None:
         if self._file is None:
             raise DataError(f"{self.path}: is not open for writing: add videos inside the with block of the writer")
-        try:
-            schema.check_name(name, what="video")
-            schema.check_split(split)
-        except DataError as error:
-            raise DataError(f"{self.path}: video {name!r}: {error}") from error
         if name in self._names:
             raise self._fault(name, "is there already: give every video its own name")
-        if not (math.isfinite(rate_hz) and rate_hz > 0):
-            raise self._fault(name, f"field 'rate_hz': {rate_hz!r} frames a second: give a positive number")
-        arrays = self._checked_features(name, features)
-        frames = len(next(iter(arrays.values())))
-        targets, kind = self._checked_labels(name, labels, frames)
+        if kind is not None and self._label_kind not in (None, kind):
+            raise self._fault(name, f"field 'labels': is {kind} but the videos before it are {self._label_kind}")
 
+    @contextmanager
+    def _adding(self, name: str, split: str, rate_hz: float, kind: LabelKind) -> Iterator[h5py.Group]:
+        """Make the group of a video; count the video in if the block ends without an error."""
         try:
             group = self._file["videos"].create_group(name)
             group.attrs["split"], group.attrs["rate_hz"] = split, float(rate_hz)
             group.attrs["index"] = len(self._names)
-            for field, array in (*arrays.items(), (schema.LABEL_DATASET, targets)):
-                self._write_array(group, field, array)
+            yield group
             self._file.attrs["label_kind"] = self._label_kind = kind
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, KeyError) as error:
             self._broken = True
             raise self._fault(name, f"cannot be written ({error}): free some space and try again") from error
         self._names.add(name)
-
-    @staticmethod
-    def _write_array(group: Any, name: str, array: NDArray[Any]) -> None:
-        rows = max(1, _CHUNK_BYTES // (array[0].size * array.itemsize))
-        chunks = (min(len(array), rows), *array.shape[1:])
-        # The checksum turns a damaged disk block into an error; features hardly compress, so no compression.
-        group.create_dataset(name, data=array, chunks=chunks, fletcher32=True)
-
-    def _checked_features(self, name: str, features: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
-        declared = self.header.streams
-        if set(features) != set(declared):
-            raise self._fault(
-                name,
-                f"has streams {schema.listing(features)} but the store declares {schema.listing(declared)}",
-            )
-        arrays: dict[str, NDArray[Any]] = {}
-        for stream, dim in declared.items():
-            array = np.asarray(features[stream])
-            if array.dtype.kind != "f":
-                raise self._fault(name, f"field {stream!r}: type {array.dtype}: features are floating-point numbers")
-            if array.ndim != 2 or array.shape[1] != dim:
-                raise self._fault(name, f"field {stream!r}: shape {array.shape}: the store declares (T, {dim})")
-            if not len(array):
-                raise self._fault(name, f"field {stream!r}: holds no frame: leave the video out")
-            if array.dtype not in (np.float16, np.float32):
-                # A value beyond float32 becomes infinite here and is named just below.
-                with np.errstate(over="ignore"):
-                    array = array.astype(np.float32)
-            fault = schema.non_finite(array)
-            if fault is not None:
-                raise self._fault(name, f"field {stream!r}: value {fault}: features must be finite, repair the source")
-            arrays[stream] = np.ascontiguousarray(array)
-        lengths = {stream: len(array) for stream, array in arrays.items()}
-        if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{stream!r} {length}" for stream, length in lengths.items())
-            raise self._fault(name, f"streams differ in frames ({told}): cut or extract them alike")
-        return arrays
-
-    def _checked_labels(self, name: str, labels: ArrayLike, frames: int) -> tuple[NDArray[Any], LabelKind]:
-        array, classes = np.asarray(labels), len(self.header.class_names)
-        if array.dtype.kind not in "iub":
-            raise self._fault(name, f"field 'labels': type {array.dtype}: labels are whole numbers")
-        if (array.ndim == 2 and array.shape[1] != classes) or array.ndim not in (1, 2):
-            raise self._fault(name, f"field 'labels': shape {array.shape}: give (T,) or (T, {classes}), one per class")
-        if len(array) != frames:
-            raise self._fault(
-                name, f"has {frames} frames of features but {len(array)} labels: cut or extract them alike"
-            )
-        kind: LabelKind = "index" if array.ndim == 1 else "multi-hot"
-        if self._label_kind not in (None, kind):
-            raise self._fault(name, f"field 'labels': is {kind} but the videos before it are {self._label_kind}")
-        fault = schema.label_fault(array, kind, classes)
-        if fault is not None:
-            raise self._fault(name, fault)
-        small = np.uint8 if kind == "multi-hot" or classes <= 256 else np.int32
-        return array.astype(small), kind
 
     def _fault(self, video: str, text: str) -> DataError:
         return DataError(f"{self.path}: video {video!r}: {text}")

@@ -277,10 +277,10 @@ def test_empty_store_and_unwritable_places(tmp_path: Path) -> None:
 
 
 def test_disk_that_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_arguments: object) -> None:
+    def full(*_arguments: object, **_options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(StoreWriter, "_write_array", staticmethod(full))
+    monkeypatch.setattr("coadtr.data.writer.write_array", full)
     with pytest.raises(DataError, match=r"video 'video-0': cannot be written \(.*No space left"):
         _write(tmp_path / "s.h5", {})
     assert list(tmp_path.iterdir()) == []
