@@ -6,6 +6,9 @@ and containers. Any other name is refused before it is looked up.
 
 The stand-ins matter: NumPy lets the pickle of a dtype set its internal flags, by which a crafted file
 could pass raw bytes off as Python objects. Here a dtype is rebuilt from its short code and byte order alone.
+
+What a pickle may build is limited by its size (`coadtr.data.pickle_limits`): it cannot fill the memory with
+what it only announces.
 """
 
 from __future__ import annotations
@@ -13,19 +16,23 @@ from __future__ import annotations
 import collections
 import pickle
 import re
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 
+from coadtr.data.pickle_limits import Budget, check_shape
+from coadtr.data.pickle_scan import scan_pickle
 from coadtr.errors import DataError, UnsafeFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-__all__ = ["load_object_npy", "load_pickle"]
+__all__ = ["check_pickle", "load_object_npy", "load_pickle"]
 
 # Booleans, integers, floats, complex numbers, text, bytes and Python objects; each with its size in bytes.
 _DTYPE_CODE = re.compile(r"^(\?|[biufcUSO]\d*)$")
@@ -48,15 +55,20 @@ class _Dtype:
 
 
 class _Array(np.ndarray[Any, Any]):
-    """Array that takes its contents from a pickle without trusting the type that the pickle brings."""
+    """Array that takes its contents from a pickle without trusting the type and shape that the pickle brings."""
 
     def __setstate__(self, state: Any) -> None:
+        budget = vars(self).pop("budget", None)
+        if budget is None:
+            raise DataError("an array is given its contents twice: do not use this file")
         _version, shape, dtype, fortran, raw = state
         # Python 2 wrote bytes that Python 3 reads as text.
         raw = raw.encode("latin1") if isinstance(raw, str) else raw
-        sizes = tuple(int(size) for size in shape)
+        sizes, plain = tuple(int(size) for size in shape), _plain_dtype(dtype)
+        check_shape(sizes, plain, len(raw))
+        budget.spend(len(raw) * (8 if plain.hasobject else 1))
         # NumPy takes a plain bool here, and only that; its type stub says otherwise.
-        super().__setstate__((1, sizes, _plain_dtype(dtype), bool(fortran), raw))  # type: ignore[arg-type]
+        super().__setstate__((1, sizes, plain, bool(fortran), raw))  # type: ignore[arg-type]
 
 
 def _plain_dtype(dtype: object) -> np.dtype[Any]:
@@ -65,26 +77,40 @@ def _plain_dtype(dtype: object) -> np.dtype[Any]:
     return dtype.dtype
 
 
-def _reconstruct(*_arguments: object) -> _Array:
-    return _Array((0,), np.int8)
+def _reconstruct(budget: Budget, *_arguments: object) -> _Array:
+    array = _Array((0,), np.int8)
+    vars(array)["budget"] = budget
+    return array
 
 
-def _from_buffer(buffer: Any, dtype: object, shape: Any, order: str = "C") -> NDArray[Any]:
+def _from_buffer(budget: Budget, buffer: Any, dtype: object, shape: Any, order: str = "C") -> NDArray[Any]:
     plain = _plain_dtype(dtype)
     if plain.hasobject:
         raise DataError("an array of Python objects cannot come from raw bytes: the file is damaged")
-    return np.frombuffer(buffer, dtype=plain).reshape(shape, order="F" if order == "F" else "C")
+    sizes = tuple(int(size) for size in shape)
+    check_shape(sizes, plain, len(buffer))
+    budget.spend(64)
+    return np.frombuffer(buffer, dtype=plain).reshape(sizes, order="F" if order == "F" else "C")
 
 
-def _scalar(dtype: object, raw: Any) -> Any:
-    return _from_buffer(raw.encode("latin1") if isinstance(raw, str) else raw, dtype, (1,))[0]
+def _scalar(budget: Budget, dtype: object, raw: Any) -> Any:
+    return _from_buffer(budget, raw.encode("latin1") if isinstance(raw, str) else raw, dtype, (1,))[0]
 
 
-def _encode(text: str, encoding: str = "latin1") -> bytes:
+def _encode(budget: Budget, text: str, encoding: str = "latin1") -> bytes:
     # Protocol 2 writes bytes as latin1 text; other codecs have no place in a data file.
     if encoding not in ("latin1", "latin-1", "iso-8859-1"):
         raise DataError(f"text encoding {encoding!r} is not supported: write the pickle with protocol 4")
+    budget.spend(len(text))
     return text.encode("latin1")
+
+
+def _build(kind: type, budget: Budget, *contents: Any) -> Any:
+    """Make a container or a number out of contents that the pickle holds."""
+    if kind in (bytes, bytearray) and any(isinstance(part, int) for part in contents):
+        raise DataError(f"the pickle asks for {contents[0]!r} empty bytes: do not use this file")
+    budget.spend(sum(8 * len(part) for part in contents if hasattr(part, "__len__")))
+    return kind(*contents)
 
 
 class _Sealed:
@@ -102,26 +128,22 @@ class _Sealed:
         raise DataError(f"the pickle tries to change a function ({state!r}): do not use this file")
 
 
-def _numpy_names() -> dict[tuple[str, str], object]:
-    # `numpy.ndarray` is only ever handed to `_reconstruct`, which does not look at it: a name will do.
-    names: dict[tuple[str, str], object] = {("numpy", "dtype"): _Dtype, ("numpy", "ndarray"): "numpy.ndarray"}
+def _allowed() -> dict[tuple[str, str], Callable[..., Any]]:
+    """Return what a pickle may call, by module and name; each takes the `Budget` first."""
+    names: dict[tuple[str, str], Callable[..., Any]] = {("_codecs", "encode"): _encode}
     for core in ("numpy.core", "numpy._core"):  # NumPy 1 and NumPy 2
-        names[f"{core}.multiarray", "_reconstruct"] = _Sealed(_reconstruct)
-        names[f"{core}.multiarray", "scalar"] = _Sealed(_scalar)
-        names[f"{core}.numeric", "_frombuffer"] = _Sealed(_from_buffer)
+        names[f"{core}.multiarray", "_reconstruct"] = _reconstruct
+        names[f"{core}.multiarray", "scalar"] = _scalar
+        names[f"{core}.numeric", "_frombuffer"] = _from_buffer
+    for module in ("builtins", "__builtin__"):
+        for kind in (list, dict, tuple, set, frozenset, bytes, bytearray, complex):
+            names[module, kind.__name__] = partial(_build, kind)
+    names["collections", "OrderedDict"] = partial(_build, collections.OrderedDict)
     return names
 
 
-_ALLOWED: Final[dict[tuple[str, str], object]] = {
-    **_numpy_names(),
-    ("_codecs", "encode"): _Sealed(_encode),
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    **{
-        (module, kind.__name__): kind
-        for module in ("builtins", "__builtin__")
-        for kind in (list, dict, tuple, set, frozenset, bytes, bytearray, complex)
-    },
-}
+_ALLOWED: Final = _allowed()
+_ALLOWED_TYPES: Final = frozenset({("numpy", "dtype"), ("numpy", "ndarray")})
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -129,26 +151,36 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         super().__init__(file, encoding="latin1")
-        self._path = path
+        self._path, self._budget = path, Budget(path.stat().st_size)
 
     def find_class(self, module: str, name: str, /) -> Any:
-        if (module, name) not in _ALLOWED:
-            # A hostile name could carry terminal codes; then it is shown quoted.
-            wanted = f"{module}.{name}"
-            wanted = wanted if wanted.isprintable() else ascii(wanted)
-            raise UnsafeFileError(
-                f"{self._path}: the pickle asks for {wanted}, which is not array data, and nothing was run: "
-                "do not use this file, or store its arrays as .npz"
-            )
-        return _ALLOWED[module, name]
+        _refuse_others(module, name, self._path)
+        if name == "dtype":
+            return _Dtype
+        # `numpy.ndarray` is only ever handed to `_reconstruct`, which does not look at it: a name will do.
+        return "numpy.ndarray" if name == "ndarray" else _Sealed(partial(_ALLOWED[module, name], self._budget))
 
     def persistent_load(self, pid: Any, /) -> Any:
         raise UnsafeFileError(f"{self._path}: the pickle refers to outside object {pid!r}: store its arrays as .npz")
 
 
-def _unpickle(file: BinaryIO, path: Path) -> Any:
+def _refuse_others(module: str, name: str, path: Path) -> None:
+    if (module, name) in _ALLOWED or (module, name) in _ALLOWED_TYPES:
+        return
+    # A hostile name could carry terminal codes; then it is shown quoted.
+    wanted = f"{module}.{name}"
+    wanted = wanted if wanted.isprintable() else ascii(wanted)
+    raise UnsafeFileError(
+        f"{path}: the pickle asks for {wanted}, which is not array data, and nothing was run: "
+        "do not use this file, or store its arrays as .npz"
+    )
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with a pickle into one line that names the file."""
     try:
-        return _ArrayUnpickler(file, path).load()
+        yield
     except UnsafeFileError:
         raise
     except DataError as error:
@@ -161,6 +193,40 @@ def _unpickle(file: BinaryIO, path: Path) -> Any:
         text = str(error) if str(error).isprintable() else ascii(str(error))
         cause = f"{type(error).__name__}: {text}" if text else type(error).__name__
         raise DataError(f"{path}: is not a whole pickle ({cause}): copy or download it again") from error
+
+
+def _scan(file: BinaryIO, path: Path) -> None:
+    for module, name in sorted(scan_pickle(file)):
+        _refuse_others(module, name, path)
+
+
+def _unpickle(file: BinaryIO, path: Path) -> Any:
+    with _explained(path):
+        _scan(file, path)
+        return _ArrayUnpickler(file, path).load()
+
+
+def check_pickle(path: str | Path) -> None:
+    """Check that a pickle is whole and asks for data only, without reading its contents.
+
+    Args:
+        path: File to look through.
+
+    Raises:
+        UnsafeFileError: If the pickle asks for anything but data.
+        DataError: If the file is missing or damaged.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "bad.pickle"
+        >>> _ = path.write_bytes(pickle.dumps(eval, protocol=4))
+        >>> check_pickle(path)  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        coadtr.errors.UnsafeFileError: ...: the pickle asks for builtins.eval, which is not array data, ...
+    """
+    path = Path(path)
+    with _opened(path) as file, _explained(path):
+        _scan(file, path)
 
 
 def load_pickle(path: str | Path) -> Any:

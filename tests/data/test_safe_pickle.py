@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from coadtr.data import load_object_npy, load_pickle
+from coadtr.data.safe_pickle import check_pickle
 from coadtr.errors import DataError, UnsafeFileError
 
 if TYPE_CHECKING:
@@ -167,6 +168,32 @@ def test_crafted_pickles_are_refused(tmp_path: Path, kind: str) -> None:
         load_pickle(tmp_path / "crafted.pickle")
     (tmp_path / "good.pickle").write_bytes(pickle.dumps(np.arange(3), protocol=2))
     np.testing.assert_array_equal(load_pickle(tmp_path / "good.pickle"), np.arange(3))
+
+
+def test_headers_of_object_arrays_are_not_believed(tmp_path: Path) -> None:
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}, None], dtype=object), allow_pickle=True)
+    content = (tmp_path / "objects.npy").read_bytes()
+    for shape in (b"(9,)", b"(2000000000000,)"):
+        # The header is padded with blanks, which make room for the longer shape.
+        longer = content.replace(b"(2,), }" + b" " * (len(shape) - 4), shape + b", }", 1)
+        assert len(longer) == len(content)
+        assert shape in longer
+        (tmp_path / "objects.npy").write_bytes(longer)
+        with pytest.raises(DataError, match="header and contents differ in shape"):
+            load_object_npy(tmp_path / "objects.npy")
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_checking_reads_no_contents_and_finds_what_is_asked_for(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "some.pickle"
+    path.write_bytes(pickle.dumps({"a": [np.arange(5.0), {1}, {"text": "b" * 300}]}, protocol=protocol))
+    check_pickle(path)
+    path.write_bytes(pickle.dumps({"a": [np.arange(5.0), _Runs(os.system, "true")]}, protocol=protocol))
+    with pytest.raises(UnsafeFileError, match=r"some\.pickle: the pickle asks for (posix|nt)\.system"):
+        check_pickle(path)
+    path.write_bytes(pickle.dumps({"a": np.arange(500.0)}, protocol=protocol)[:-700])
+    with pytest.raises(DataError, match="is not a whole pickle"):
+        check_pickle(path)
 
 
 def test_damaged_pickles_are_one_line(tmp_path: Path) -> None:
