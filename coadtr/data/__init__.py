@@ -5,8 +5,8 @@ training windows alone.
 
 Example:
     >>> from coadtr.data import IMPORTERS
-    >>> sorted(IMPORTERS)
-    ['exercises', 'oadtr', 'sequence-npz']
+    >>> IMPORTERS
+    ('csv', 'exercises', 'lstr', 'oadtr', 'sequence-npz', 'stream-csv', 'thumos14', 'tvseries')
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from coadtr.data.exercises import write_exercises
-    from coadtr.data.importers import IMPORTERS, import_features
+    from coadtr.data.importers import IMPORTERS, ImportReport, import_features
     from coadtr.data.inspect import Summary, render, summarise
+    from coadtr.data.journal import StoreJournal
     from coadtr.data.safe_pickle import load_object_npy, load_pickle
     from coadtr.data.schema import SPLITS, VideoRecord
     from coadtr.data.scores import ScoreFile, VideoScores, read_scores, write_scores
@@ -33,8 +34,10 @@ __all__ = [
     "SPLITS",
     "ClipDataset",
     "FeatureStore",
+    "ImportReport",
     "ScoreFile",
     "SequenceDataset",
+    "StoreJournal",
     "StoreWriter",
     "Summary",
     "VideoRecord",
@@ -58,8 +61,10 @@ _HOME = {
     "SPLITS": "schema",
     "ClipDataset": "windows",
     "FeatureStore": "store",
+    "ImportReport": "importers",
     "ScoreFile": "scores",
     "SequenceDataset": "windows",
+    "StoreJournal": "journal",
     "StoreWriter": "writer",
     "Summary": "inspect",
     "VideoRecord": "schema",

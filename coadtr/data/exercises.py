@@ -12,31 +12,44 @@ import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from coadtr.data.progress import progress
 from coadtr.data.safe_pickle import load_object_npy
-from coadtr.data.writer import StoreWriter
-from coadtr.errors import ConfigError, DataError, MissingExtraError
+from coadtr.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["Recordings", "join_recordings", "load_recordings", "locate_recordings", "write_exercises"]
+__all__ = [
+    "SPLIT_OF",
+    "STREAMS",
+    "Recordings",
+    "describe",
+    "join_recordings",
+    "load_recordings",
+    "locate_recordings",
+    "subject_stream",
+    "write_exercises",
+]
 
 _PACKAGE: Final = "seglearn"
 _CHANNELS: Final = 6
 _SAMPLES_PER_FRAME: Final = 10  # 0.2 s at 50 Hz
-_RATE_HZ: Final = 5.0
-_SPLIT_OF: Final = {
-    **dict.fromkeys(range(1, 6), "train"),
-    6: "validation",
-    **dict.fromkeys(range(7, 11), "test"),
-}
+SPLIT_OF: Final = MappingProxyType(
+    {
+        **dict.fromkeys(range(1, 6), "train"),
+        6: "validation",
+        **dict.fromkeys(range(7, 11), "test"),
+    }
+)
+"""Split of each subject; no subject is in two."""
+STREAMS: Final = MappingProxyType({"imu": _SAMPLES_PER_FRAME * _CHANNELS})
+"""Channels of the one feature stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +136,7 @@ def _check(recordings: Recordings, path: Path) -> None:
         for index, signal in enumerate(recordings.signals)
         if signal.ndim != 2 or signal.shape[1] != _CHANNELS
     ]
-    if sorted(set(recordings.subjects.tolist())) != sorted(_SPLIT_OF):
+    if sorted(set(recordings.subjects.tolist())) != sorted(SPLIT_OF):
         faults.append(f"subjects are {sorted(set(recordings.subjects.tolist()))}, not 1 to 10")
     if faults:
         raise DataError(f"{path}: {faults[0]}: reinstall {_PACKAGE} 1.2.5")
@@ -158,6 +171,46 @@ def join_recordings(
     return np.concatenate(frames).astype(np.float32), labels
 
 
+def subject_stream(recordings: Recordings, subject: int, *, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Join the recordings of one subject in a seeded order.
+
+    Args:
+        recordings: The recordings.
+        subject: Number of the subject, 1 to 10.
+        seed: Seed of the order; the subject is part of it, so that one subject's order does not hang on the others.
+
+    Returns:
+        ``(T, 60)`` features and ``(T,)`` class indices.
+
+    Example:
+        >>> features, labels = subject_stream(load_recordings(), 3, seed=0)
+        >>> features.shape[1], len(features) == len(labels)
+        (60, True)
+    """
+    order = np.random.default_rng([seed, subject]).permutation(np.flatnonzero(recordings.subjects == subject))
+    return join_recordings([recordings.signals[index] for index in order], recordings.classes[order])
+
+
+def describe(seed: int) -> dict[str, object]:
+    """Return the attributes of the store: where the data come from.
+
+    Args:
+        seed: Seed of the order of the recordings.
+
+    Raises:
+        MissingExtraError: If the package is not installed.
+
+    Example:
+        >>> describe(0)["label_rule"]
+        'the exercise of the recording that the frame belongs to'
+    """
+    return {
+        "origin": f"smartwatch recordings of the package {_PACKAGE} {importlib.metadata.version(_PACKAGE)}",
+        "label_rule": "the exercise of the recording that the frame belongs to",
+        "seed": seed,
+    }
+
+
 def write_exercises(out: str | Path, *, seed: int = 0) -> Path:
     """Write the data set `exercises`: one untrimmed stream a subject, split by subject.
 
@@ -182,30 +235,8 @@ def write_exercises(out: str | Path, *, seed: int = 0) -> Path:
         >>> len(store.videos("train")), len(store.videos("validation")), len(store.videos("test"))
         (5, 1, 4)
     """
-    if seed < 0:
-        raise ConfigError(f"seed={seed!r}: give 0 or a positive whole number")
-    recordings, version = load_recordings(), importlib.metadata.version(_PACKAGE)
-    with StoreWriter(
-        out,
-        class_names=recordings.class_names,
-        streams={"imu": _SAMPLES_PER_FRAME * _CHANNELS},
-        attributes={
-            "origin": f"smartwatch recordings of the package {_PACKAGE} {version}",
-            "label_rule": "the exercise of the recording that the frame belongs to",
-            "seed": seed,
-        },
-    ) as writer:
-        for subject, split in progress(_SPLIT_OF.items(), total=len(_SPLIT_OF), description="import"):
-            # The subject is part of the seed, so that one subject's order does not hang on the others.
-            order = np.random.default_rng([seed, subject]).permutation(np.flatnonzero(recordings.subjects == subject))
-            features, labels = join_recordings(
-                [recordings.signals[index] for index in order], recordings.classes[order]
-            )
-            writer.add(
-                f"subject_{subject:02d}",
-                split=split,
-                rate_hz=_RATE_HZ,
-                features={"imu": features},
-                labels=labels,
-            )
+    # The importers read this module.
+    from coadtr.data.importers import import_features  # noqa: PLC0415
+
+    import_features("exercises", None, out, seed=seed)
     return Path(out)

@@ -59,8 +59,10 @@ def test_every_recording_is_in_its_stream_once(exercises: FeatureStore) -> None:
 
 
 def test_order_is_seeded(exercises: FeatureStore, tmp_path: Path) -> None:
-    again = FeatureStore(import_features("exercises", None, tmp_path / "again.h5"))
-    other = FeatureStore(import_features("exercises", None, tmp_path / "other.h5", seed=1))
+    import_features("exercises", None, tmp_path / "again.h5")
+    report = import_features("exercises", None, tmp_path / "other.h5", seed=1)
+    assert (report.path, report.summary.class_names[0], report.warnings) == (tmp_path / "other.h5", "PEN", ())
+    again, other = FeatureStore(tmp_path / "again.h5"), FeatureStore(tmp_path / "other.h5")
     assert again.fingerprint() == exercises.fingerprint()
     assert other.fingerprint() != exercises.fingerprint()
     np.testing.assert_array_equal(again.features("subject_03"), exercises.features("subject_03"))
