@@ -1,0 +1,36 @@
+"""``coadtr data synthesize``."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from coadtr.cli.settings import a_path, group, of_kind, one_of, plain, require, whether, whole
+from coadtr.data import FeatureStore, render, summarise
+from coadtr.data.synthesize import synthesize_thumos14
+from coadtr.errors import ConfigError
+
+__all__ = ["main"]
+
+
+def main(cfg: DictConfig) -> None:
+    """Write a store of real labels and simulated features, and show what it holds."""
+    require(cfg, "like", "source", "out")
+    settings = plain(cfg)
+    one_of(("thumos14",), settings["like"], "like")
+    out = a_path(settings, "out")
+    if not whether(settings, "overwrite") and out.exists():
+        raise ConfigError(f"{out} exists: choose another out, or say overwrite=true to replace it")
+    synthesize_thumos14(
+        a_path(settings, "source"),
+        out,
+        seed=whole(settings, "seed", least=0),
+        streams={name: whole(group(settings, "streams"), name, least=1) for name in group(settings, "streams")},
+        dtype=of_kind(str, settings["dtype"], "dtype"),
+        compression=None if settings["compression"] is None else of_kind(str, settings["compression"], "compression"),
+        noise=float(of_kind(float, settings["noise"], "noise")),
+        scale=float(of_kind(float, settings["scale"], "scale")),
+        validation_fraction=float(of_kind(float, settings["validation_fraction"], "validation_fraction")),
+    )
+    with FeatureStore.open(out) as store:
+        Console().print(render(summarise(store)))
