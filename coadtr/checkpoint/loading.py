@@ -53,6 +53,7 @@ class Checkpoint:
         class_names: Sequence[str] | None = None,
         *,
         special_classes: tuple[int | None, int | None] | None = None,
+        extractors: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         """Refuse features, or labels, of another kind than the model was trained on.
 
@@ -61,11 +62,15 @@ class Checkpoint:
             rate_hz: Frames a second; up to 1 % off is taken as the same. None if it is not known.
             class_names: Names of the classes that labels count. None if there are no labels.
             special_classes: Index of the background class and of the ignored class, each None if there is none.
+            extractors: What made the features of each stream (``backbone``, ``weights``, ...). What only one
+                side knows is not compared.
 
         Raises:
             CheckpointError: If one differs; the message names the difference.
         """
-        if mismatch := explain_mismatch(self.spec, streams, rate_hz, class_names, special_classes):
+        if mismatch := explain_mismatch(
+            self.spec, streams, rate_hz, class_names, special_classes=special_classes, extractors=extractors
+        ):
             raise CheckpointError(f"{self.path}: {mismatch}")
 
     def detector(self) -> OnlineDetector:

@@ -29,7 +29,9 @@ def explain_mismatch(
     streams: Mapping[str, int],
     rate_hz: float | None,
     class_names: Sequence[str] | None,
+    *,
     special_classes: tuple[int | None, int | None] | None = None,
+    extractors: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str | None:
     """Say what keeps a checkpoint from being used on features and classes, or None if nothing does.
 
@@ -39,9 +41,11 @@ def explain_mismatch(
         rate_hz: Frames a second, or None if unknown.
         class_names: Names of the classes, or None if unknown.
         special_classes: Index of the background class and of the ignored class, or None if unknown.
+        extractors: What made the features of each stream, as far as it is known.
     """
     return (
         _explain_streams(spec.streams, streams)
+        or _explain_extractors(spec.extractors, extractors or {})
         or (None if rate_hz is None else _explain_rate(spec.rate_hz, rate_hz))
         or (None if class_names is None else _explain_classes(spec.class_names, class_names))
         or (None if special_classes is None else _explain_special(spec, special_classes))
@@ -60,6 +64,19 @@ def _explain_streams(wanted: Mapping[str, int], given: Mapping[str, int]) -> str
         return f"{both}: the model knows no stream {unknown[0]!r}; leave it out"
     name = next(name for name in wanted if wanted[name] != given[name])
     return f"{both}: stream {name!r} has {given[name]} channels, not {wanted[name]}; use features of that width"
+
+
+def _explain_extractors(wanted: Mapping[str, Mapping[str, str]], given: Mapping[str, Mapping[str, str]]) -> str | None:
+    """Compare what both know of a stream: equal widths do not make equal features."""
+    for stream in wanted:
+        for key in wanted[stream]:
+            mine, theirs = wanted[stream][key], given.get(stream, {}).get(key, wanted[stream][key])
+            if mine != theirs:
+                return (
+                    f"the features of stream {stream!r} were made with {key} {theirs!r}, "
+                    f"the model was trained on {mine!r}; extract them as for the model"
+                )
+    return None
 
 
 def _explain_rate(wanted: float, given: float) -> str | None:

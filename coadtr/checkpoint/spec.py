@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
 from coadtr.checkpoint.matching import describe_streams
 from coadtr.errors import ConfigError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["CheckpointSpec"]
 
 _FIELDS = ("model", "classes", "background", "ignored", "streams", "rate_hz", "head", "normalisation")
+_OPTIONAL = ("extractors",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class CheckpointSpec:
         streams: Name and channels of each feature stream, in the order in which they are joined to D channels.
         rate_hz: Frames a second that the model was trained on.
         head: What makes scores of logits: ``"softmax"``, or ``"sigmoid"`` for frames with several classes at once.
+        extractors: What made the features of each stream (``backbone``, ``weights``, ...), as far as it is known.
 
     Raises:
         ConfigError: If a value is out of range or at odds with the model's settings.
@@ -56,6 +58,7 @@ class CheckpointSpec:
     streams: dict[str, int]
     rate_hz: float
     head: Head = "softmax"
+    extractors: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself, and keep containers of its own."""
@@ -69,6 +72,7 @@ class CheckpointSpec:
         object.__setattr__(self, "streams", dict(self.streams))
         if not _is_number(self.rate_hz) or not math.isfinite(self.rate_hz) or self.rate_hz <= 0:
             raise ConfigError(f"rate_hz must be a finite number above 0, got {self.rate_hz!r}")
+        _check_extractors(self.extractors, self.streams)
         if self.head not in HEADS:
             raise ConfigError(f"head must be one of {', '.join(HEADS)}, got {self.head!r}")
 
@@ -89,6 +93,7 @@ class CheckpointSpec:
             "rate_hz": self.rate_hz,
             "head": self.head,
             "normalisation": self.normalisation,
+            **({"extractors": self.extractors} if self.extractors else {}),
         }
 
     @classmethod
@@ -106,7 +111,7 @@ class CheckpointSpec:
         """
         if missing := [name for name in _FIELDS if name not in values]:
             raise ConfigError(f"the setting {', '.join(missing)} is missing; export the checkpoint again")
-        if unknown := [name for name in values if name not in _FIELDS]:
+        if unknown := [name for name in values if name not in (*_FIELDS, *_OPTIONAL)]:
             raise ConfigError(f"unknown setting {', '.join(unknown)}; remove it, or use a newer coadtr")
         if not isinstance(values["model"], dict):
             raise ConfigError(f"model must be an object of settings, got {values['model']!r}")
@@ -120,6 +125,7 @@ class CheckpointSpec:
             streams=_streams_from_list(values["streams"]),
             rate_hz=values["rate_hz"],
             head=values["head"],
+            extractors=values.get("extractors", {}),
         )
         if values["normalisation"] != spec.normalisation:
             raise ConfigError(
@@ -167,6 +173,17 @@ def _check_streams(streams: Mapping[str, int], input_dim: int) -> None:
             f"the model takes {input_dim} channels, the streams ({describe_streams(streams)}) have "
             f"{sum(streams.values())}; make the two agree"
         )
+
+
+def _check_extractors(extractors: object, streams: Mapping[str, int]) -> None:
+    texts = isinstance(extractors, dict) and all(
+        isinstance(told, dict) and all(isinstance(text, str) for pair in told.items() for text in pair)
+        for told in extractors.values()
+    )
+    if not texts:
+        raise ConfigError(f"extractors must be texts by stream, as {{'rgb': {{'backbone': 'x'}}}}, got {extractors!r}")
+    if unknown := [name for name in cast("dict[str, Any]", extractors) if name not in streams]:
+        raise ConfigError(f"extractors names the stream {unknown[0]!r}, which the model does not take; remove it")
 
 
 def _streams_from_list(entries: object) -> dict[str, int]:

@@ -71,6 +71,7 @@ class FeatureDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.settings = settings
+        preload = settings.preload_mib * 2**20
         self.training: ClipDataset | SequenceDataset
         if sequences:
             self.training = SequenceDataset(
@@ -80,11 +81,17 @@ class FeatureDataModule(LightningDataModule):
                 context=window - 1,
                 streams=streams,
                 seed=settings.seed,
+                max_preload_bytes=preload,
             )
         else:
-            self.training = ClipDataset(store, "train", window=window, streams=streams)
+            self.training = ClipDataset(store, "train", window=window, streams=streams, max_preload_bytes=preload)
         self.validation = SequenceDataset(
-            store, "validation", length=VALIDATION_LENGTH, context=window - 1, streams=streams
+            store,
+            "validation",
+            length=VALIDATION_LENGTH,
+            context=window - 1,
+            streams=streams,
+            max_preload_bytes=preload,
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:

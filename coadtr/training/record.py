@@ -42,6 +42,7 @@ def describe_run(
         store.videos(split)
     used = {name: store.streams[name] for name in store.check_streams(streams)}
     config = config_from_dict({**model, "input_dim": sum(used.values()), "num_classes": len(store.class_names)})
+    known = {name: told for name, told in store.extractors.items() if name in used}
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -58,6 +59,7 @@ def describe_run(
             "streams": [{"name": name, "channels": channels} for name, channels in used.items()],
             "rate_hz": store.rate_hz("train"),
             "head": "sigmoid" if store.label_kind == "multi-hot" else "softmax",
+            **({"extractors": known} if known else {}),
         },
     }
 
@@ -78,6 +80,7 @@ def spec_of_run(run: Mapping[str, Any], path: Path) -> CheckpointSpec:
             streams={stream["name"]: stream["channels"] for stream in data["streams"]},
             rate_hz=data["rate_hz"],
             head=data["head"],
+            extractors=data.get("extractors", {}),
         )
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{path / RECORD} is damaged ({error!r}): train again in another folder") from error

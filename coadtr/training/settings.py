@@ -48,6 +48,8 @@ class TrainingSettings:
         gradient_clip: Largest norm of the gradient; 0 for none.
         seed: Seed of weights, order, cuts and dropout.
         workers: Processes that load batches; 0 loads in the main process.
+        preload_mib: Features of a split that take at most so many MiB are kept in memory; others are read from the
+            file as they are needed, and memory stays bounded.
         precision: ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"`` or ``"64-true"``, as Lightning names them.
         accelerator: Lightning's accelerator.
         devices: Lightning's number of devices; 1, as validation is scored in one process.
@@ -73,6 +75,7 @@ class TrainingSettings:
     gradient_clip: float = 1.0
     seed: int = 0
     workers: int = 0
+    preload_mib: int = 2048
     precision: str = "32-true"
     accelerator: str = "auto"
     devices: int = 1
@@ -85,10 +88,10 @@ class TrainingSettings:
                 raise ConfigError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
         if self.devices > 1:
             raise ConfigError(f"devices must be 1, got {self.devices}: validation is scored in one process")
-        for name in ("seed", "workers", "weight_decay", "gradient_clip"):
+        for name in ("seed", "workers", "preload_mib", "weight_decay", "gradient_clip"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)!r}")
-        for name, most in (("seed", MAX_SEED), ("workers", MAX_SEED)):
+        for name, most in (("seed", MAX_SEED), ("workers", MAX_SEED), ("preload_mib", MAX_SEED)):
             if not isinstance(getattr(self, name), int) or getattr(self, name) > most:
                 raise ConfigError(f"{name} must be a whole number of at most {most}, got {getattr(self, name)!r}")
         for name in ("learning_rate", "step_factor"):

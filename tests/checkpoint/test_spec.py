@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coadtr.checkpoint import CheckpointSpec, load
+from coadtr.checkpoint import CheckpointSpec, load, save_checkpoint
 from coadtr.errors import CheckpointError, ConfigError
 from tests.checkpoint.conftest import MakeModel, MakeSpec
 
@@ -105,3 +105,48 @@ def test_other_special_classes_are_refused_by_name(saved: Path) -> None:
     other = 1 if special[1] != 1 else 2
     with pytest.raises(CheckpointError, match=f"the ignored class is '{NAMES[other]}' in the data and"):
         checkpoint.check_features(streams, 5.0, NAMES, special_classes=(special[0], other))
+
+
+def test_what_made_the_features_travels_with_the_checkpoint(
+    tmp_path: Path, make_model: MakeModel, make_spec: MakeSpec
+) -> None:
+    made = {"rgb": {"backbone": "efficientnet_lite0", "weights": "imagenet"}}
+    model = make_model()
+    spec = make_spec(model, extractors=made)
+    assert CheckpointSpec.from_dict(spec.to_dict()) == spec
+    checkpoint = load(save_checkpoint(tmp_path / "checkpoint", model, spec, {}))
+    assert checkpoint.spec.extractors == made
+    streams = {"rgb": 3, "flow": 2}
+    checkpoint.check_features(streams, extractors=made)
+    checkpoint.check_features(streams, extractors={})  # of unknown origin
+    checkpoint.check_features(streams, extractors={"flow": {"backbone": "raft"}})
+    with pytest.raises(
+        CheckpointError,
+        match="stream 'rgb' were made with backbone 'resnet50', the model was trained on 'efficientnet_lite0'; extract",
+    ):
+        checkpoint.check_features(streams, extractors={"rgb": {"backbone": "resnet50"}})
+    with pytest.raises(CheckpointError, match="made with weights 'kinetics', the model was trained on 'imagenet'"):
+        checkpoint.check_features(
+            streams, extractors={"rgb": {"backbone": "efficientnet_lite0", "weights": "kinetics"}}
+        )
+
+
+def test_a_checkpoint_of_before_extractors_is_read(make_model: MakeModel, make_spec: MakeSpec) -> None:
+    written = make_spec(make_model()).to_dict()
+    assert "extractors" not in written
+    assert CheckpointSpec.from_dict(written).extractors == {}
+
+
+@pytest.mark.parametrize(
+    ("extractors", "message"),
+    [
+        ([], r"extractors must be texts by stream.*got \[\]"),
+        ({"rgb": {"backbone": 3}}, "extractors must be texts by stream"),
+        ({"audio": {"backbone": "vggish"}}, "names the stream 'audio', which the model does not take"),
+    ],
+)
+def test_extractors_of_another_kind_are_refused(
+    make_model: MakeModel, make_spec: MakeSpec, extractors: Any, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_spec(make_model(), extractors=extractors)

@@ -223,6 +223,19 @@ def test_a_store_without_the_needed_split_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("kind", ["sequences", "windows"])
+def test_features_read_from_the_file_train_the_same_model(make_store: MakeStore, tmp_path: Path, kind: str) -> None:
+    runs = [
+        train(
+            make_store(), MODEL, settings(max_epochs=1, sampling=kind, preload_mib=mib), tmp_path / name, progress=False
+        )
+        for name, mib in (("memory", 2048), ("file", 0))
+    ]
+    first, second = (weights(run) for run in runs)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert runs[0].validation_map == runs[1].validation_map
+
+
 def test_a_finished_run_is_not_overwritten(make_store: MakeStore, tmp_path: Path) -> None:
     store = make_store()
     train(store, MODEL, settings(max_epochs=1), tmp_path / "run", progress=False)
