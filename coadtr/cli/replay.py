@@ -114,6 +114,7 @@ def replay_store(
         store.rate_hz(wanted.split),
         store.class_names,
         special_classes=(store.background, store.ignored),
+        extractors=store.extractors,
     )
     running = _running(model, wanted)
     scores = _stream(checkpoint, running, store, wanted)
@@ -143,6 +144,9 @@ def replay_store(
             checkpoint=str(checkpoint.path),
             data=str(store.path),
             fingerprint=store.fingerprint(),
+            described={
+                name: str(store.attributes[name]) for name in ("origin", "label_rule") if name in store.attributes
+            },
             split=wanted.split,
             seed=training.get("seed") if isinstance(training, dict) else None,
             command=shlex.split(command_line()),

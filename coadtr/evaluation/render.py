@@ -50,6 +50,8 @@ def _headline(report: Mapping[str, Any]) -> Table:
         f"in {report['videos']:,} videos ({report['frames_ignored']:,} ignored by label, "
         f"{report['frames_outside']:,} outside the protocol)",
     }
+    data = report["origin"].get("data", {})
+    rows |= {name: str(data[key]) for name, key in (("data", "origin"), ("label rule", "label_rule")) if data.get(key)}
     if report["macs_per_frame"] is not None:
         latency, machine = report["step_latency_ms"], report["machine"]
         published = report["macs_per_frame_published"]

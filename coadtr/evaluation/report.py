@@ -93,6 +93,7 @@ def build_origin(
     checkpoint: str | None,
     data: str,
     fingerprint: str,
+    described: Mapping[str, str] | None = None,
     split: str | None,
     seed: int | None = None,
     command: Sequence[str] | None = None,
@@ -103,6 +104,8 @@ def build_origin(
         checkpoint: Folder of the checkpoint, or None for a model that was never saved.
         data: Path of the feature store.
         fingerprint: Its fingerprint.
+        described: What the store says of itself: ``origin``, and ``label_rule``, by which its segments became
+            frame labels.
         split: Split that was replayed, or None for all videos.
         seed: Seed of the run, if one was set.
         command: Words of the command; those of this process if None.
@@ -119,7 +122,7 @@ def build_origin(
     """
     return {
         "checkpoint": checkpoint,
-        "data": {"path": data, "fingerprint": fingerprint},
+        "data": {"path": data, "fingerprint": fingerprint, **(described or {})},
         "split": split,
         "seed": seed,
         "versions": {

@@ -43,6 +43,7 @@ def report(window_mean: Detector[Any], make_videos: Callable[..., list[ReplayVid
         checkpoint="runs/one",
         data="store.h5",
         fingerprint="ab12",
+        described={"origin": "kitchen videos", "label_rule": "centre"},
         split="test",
         seed=3,
         command=["coadtr", "replay"],
@@ -64,7 +65,12 @@ def test_report_says_what_was_scored_what_it_cost_and_where_it_came_from(report:
     assert report["mAP"] == pytest.approx(sum(report["per_class_AP"].values()) / 2)
     assert {"cpu", "cores", "threads", "torch", "device"} <= set(report["machine"])
     origin = report["origin"]
-    assert origin["data"] == {"path": "store.h5", "fingerprint": "ab12"}
+    assert origin["data"] == {
+        "path": "store.h5",
+        "fingerprint": "ab12",
+        "origin": "kitchen videos",
+        "label_rule": "centre",
+    }
     assert (origin["checkpoint"], origin["split"], origin["seed"]) == ("runs/one", "test", 3)
     assert origin["command"] == "coadtr replay"
     assert set(origin["versions"]) == {"coadtr", "torch", "numpy", "python"}
@@ -121,6 +127,8 @@ def test_table_shows_headline_and_classes_best_first(report: dict[str, Any]) -> 
     assert "oadtr v1" in text
     assert "30 multiply-accumulates a frame (9.6 M by the published convention)" in text
     assert "200 bytes a stream" in text
+    assert ["label", "rule", "centre"] in [line.strip("│┃ ").replace("│", " ").split() for line in text.splitlines()]
+    assert "kitchen videos" in text
     assert "fly" in text
     assert text.index("jump") < text.index("run ")
     bars = {line.split()[0]: line.count("█") for line in text.splitlines() if "█" in line}
