@@ -1,0 +1,196 @@
+"""Which frames of a video make one feature: chunks of frames at a rate, as the online action detection line does."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+from coadtr.data.schema import listing
+from coadtr.errors import ConfigError
+
+__all__ = ["PRESETS", "TOLERANCE_S", "Sampling", "Timed", "chunks", "resample"]
+
+PRESETS: Final = ("lstr", "oadtr", "rate")
+TOLERANCE_S: Final = 1e-3
+"""A frame counts as shown this long before its time: Matroska and FLV round times to milliseconds."""
+
+_CHUNK: Final = 6
+_LSTR_VIDEO_HZ: Final = 24.0
+
+
+class Timed(Protocol):
+    """What is sampled: anything that has a time in seconds."""
+
+    @property
+    def time(self) -> float:
+        """Seconds since the first frame."""
+        ...
+
+
+TimedT = TypeVar("TimedT", bound=Timed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """Which frames of a video make one feature.
+
+    ======== =========================== ============ ===================== ==============
+    preset   frames that are looked at   chunk        one-image backbones   features a second
+    ======== =========================== ============ ===================== ==============
+    `lstr`   24 a second                 6            the 4th               4
+    `oadtr`  every frame of the video    6            the 4th               video rate / 6
+    `rate`   ``rate_hz * chunk``         ``chunk``    the middle one        ``rate_hz``
+    ======== =========================== ============ ===================== ==============
+
+    At time t the frame shown is the latest whose time is at most t (and a millisecond). `lstr` looks at times
+    k / 24; `rate` at the middles of ``chunk`` equal parts of each interval of ``1 / rate_hz`` seconds. A chunk
+    that is not complete when the video ends is dropped.
+
+    Attributes:
+        preset: ``'lstr'``, ``'oadtr'`` or ``'rate'``.
+        rate_hz: Features a second, for `rate` alone.
+        chunk: Frames in a chunk: 6 for `lstr` and `oadtr`; for `rate` 1 by default, more for video backbones
+            and optical flow.
+
+    Raises:
+        ConfigError: If a value is unknown, out of range, or does not go with the preset.
+
+    Source: the sampling of LSTR (Xu et al. 2021) as its author describes it, amazon-science/long-short-term-transformer
+    issue 5; that of OadTR (Wang et al. 2021), section 4.
+
+    Example:
+        >>> Sampling().feature_rate_hz(30.0), Sampling(preset="oadtr").feature_rate_hz(30.0)
+        (4.0, 5.0)
+        >>> Sampling(preset="rate", rate_hz=2.0).describe()
+        'rate: 2 features a second, each of the frame at the middle of its interval'
+    """
+
+    preset: str = "lstr"
+    rate_hz: float | None = None
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ConfigError(f"sampling {self.preset!r}: use one of {listing(PRESETS)}")
+        if self.preset != "rate":
+            if self.rate_hz is not None:
+                raise ConfigError(
+                    f"rate_hz={self.rate_hz!r} goes with sampling=rate, not {self.preset}: drop one of the two"
+                )
+            if self.chunk not in (None, _CHUNK):
+                raise ConfigError(f"chunk={self.chunk!r}: sampling {self.preset} has chunks of 6, use sampling=rate")
+            return
+        if self.rate_hz is None or not (math.isfinite(self.rate_hz) and self.rate_hz > 0):
+            raise ConfigError(f"rate_hz={self.rate_hz!r}: sampling=rate needs the features a second, such as 4")
+        if self.chunk is not None and self.chunk < 1:
+            raise ConfigError(f"chunk={self.chunk!r}: give the frames of a chunk, 1 or more")
+
+    @property
+    def size(self) -> int:
+        """Frames in a chunk."""
+        return self.chunk if self.chunk is not None else 1 if self.preset == "rate" else _CHUNK
+
+    @property
+    def pick(self) -> int:
+        """Place in the chunk of the frame for backbones that take one image."""
+        return self.size // 2
+
+    def feature_rate_hz(self, video_rate_hz: float) -> float:
+        """Return the features a second, for a video of ``video_rate_hz`` frames a second."""
+        if self.rate_hz is not None:
+            return float(self.rate_hz)
+        return (_LSTR_VIDEO_HZ if self.preset == "lstr" else video_rate_hz) / self.size
+
+    def describe(self) -> str:
+        """Say it in one line, for the record that a store keeps."""
+        if self.preset == "lstr":
+            return "lstr: 24 frames a second, chunks of 6, the 4th for one image"
+        if self.preset == "oadtr":
+            return "oadtr: every frame of the video, chunks of 6, the 4th for one image"
+        if self.size == 1:
+            return f"rate: {self.rate_hz:g} features a second, each of the frame at the middle of its interval"
+        return f"rate: {self.rate_hz:g} features a second, chunks of {self.size}, frame {self.pick + 1} for one image"
+
+
+def resample(
+    frames: Iterable[TimedT], *, rate_hz: float, offset: float = 0.0, hold: float | None = None
+) -> Iterator[TimedT]:
+    """Yield the frame that is shown at each of the times ``offset + k / rate_hz``, k = 0, 1, ...
+
+    One frame is held at a time, so the stream may be endless.
+
+    Args:
+        frames: Frames in the order of their times, the first at time 0.
+        rate_hz: Frames a second to yield.
+        offset: Seconds of the first.
+        hold: Seconds for which the last frame is shown; none for as long as the one before it.
+
+    Yields:
+        Frames, the same one several times where the source is slower.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> slow = [SimpleNamespace(time=i / 10) for i in range(3)]
+        >>> [frame.time for frame in resample(slow, rate_hz=20.0)]
+        [0.0, 0.0, 0.1, 0.1, 0.2, 0.2]
+    """
+    shown: TimedT | None = None
+    gap, index = 1 / rate_hz, 0
+    for frame in frames:
+        if shown is not None:
+            gap = frame.time - shown.time or gap
+            while offset + index / rate_hz + TOLERANCE_S < frame.time:
+                yield shown
+                index += 1
+        shown = frame
+    if shown is None:
+        return
+    end = shown.time + (gap if hold is None else hold)
+    while offset + index / rate_hz + TOLERANCE_S < end:
+        yield shown
+        index += 1
+
+
+def chunks(
+    frames: Iterable[TimedT], sampling: Sampling, *, context: int = 0, hold: float | None = None
+) -> Iterator[tuple[TimedT, ...]]:
+    """Yield what each feature is computed from: its chunk, after the frames before it if more are wanted.
+
+    Nothing after the chunk is looked at. An incomplete last chunk is dropped.
+
+    Args:
+        frames: All frames of the video, in order.
+        sampling: Rate and size of the chunks.
+        context: Frames to hand out with each chunk, its own included, if that is more than a chunk has. Where
+            the video has not shown as many, its first frame stands in.
+        hold: Seconds for which the last frame of the video is shown.
+
+    Yields:
+        ``max(context, chunk)`` frames, the chunk at the end.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> video = [SimpleNamespace(time=i / 30) for i in range(60)]
+        >>> [round(chunk[3].time, 2) for chunk in chunks(video, Sampling(preset="oadtr"))][:3]
+        [0.1, 0.3, 0.5]
+        >>> [len(chunk) for chunk in chunks(video, Sampling(), context=16)]
+        [16, 16, 16, 16, 16, 16, 16, 16]
+    """
+    size = sampling.size
+    if sampling.preset == "oadtr":
+        sampled: Iterator[TimedT] = iter(frames)
+    else:
+        rate = sampling.feature_rate_hz(0.0) * size
+        sampled = resample(frames, rate_hz=rate, offset=0.5 / rate if sampling.preset == "rate" else 0.0, hold=hold)
+    recent: deque[TimedT] = deque(maxlen=max(context, size))
+    while chunk := tuple(itertools.islice(sampled, size)):
+        if len(chunk) < size:
+            return
+        if not recent:
+            recent.extend([chunk[0]] * (max(context, size) - size))
+        recent.extend(chunk)
+        yield tuple(recent)
