@@ -4,30 +4,38 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 
+from coadtr.cli.options import typed_options
 from coadtr.cli.settings import a_path, group, of_kind, plain, require, whether
-from coadtr.data import FeatureStore, import_features, render, summarise
+from coadtr.data import import_features, render
+from coadtr.data.importers import planner
 from coadtr.errors import ConfigError
 
 __all__ = ["main"]
 
-# Kinds of the options that are not names of files, streams or feature sets.
-KINDS = {"seed": int, "validation_fraction": float, "rate_hz": float}
-
 
 def main(cfg: DictConfig) -> None:
-    """Import and show what was imported."""
+    """Import, and show what was imported."""
     require(cfg, "format", "out")
     settings = plain(cfg)
-    out = a_path(settings, "out")
-    if not whether(settings, "overwrite") and out.exists():
+    out, dry_run = a_path(settings, "out"), whether(settings, "dry_run")
+    if not whether(settings, "overwrite") and not dry_run and out.exists():
         raise ConfigError(f"{out} exists: choose another out, or say overwrite=true to replace it")
-    source = None if settings["source"] is None else a_path(settings, "source")
-    options = {
-        name: of_kind(KINDS.get(name, str), value, f"options.{name}")
-        for name, value in group(settings, "options").items()
-        if value is not None
-    }
-    import_features(of_kind(str, settings["format"], "format"), source, out, **options)
-    with FeatureStore.open(out) as store:
-        Console().print(render(summarise(store)))
+    layout = of_kind(str, settings["format"], "format")
+    report = import_features(
+        layout,
+        None if settings["source"] is None else a_path(settings, "source"),
+        out,
+        align=of_kind(str, settings["align"], "align"),
+        dry_run=dry_run,
+        dtype=None if settings["dtype"] is None else of_kind(str, settings["dtype"], "dtype"),
+        compression=None if settings["compression"] is None else of_kind(str, settings["compression"], "compression"),
+        **typed_options(planner(layout), group(settings, "options")),
+    )
+    console = Console()
+    console.print(render(report.summary))
+    if report.kept:
+        console.print(f"{report.kept} videos were kept from an import that was interrupted", highlight=False)
+    for warning in report.warnings:
+        console.print(f"[yellow]warning[/]: {escape(warning)}", soft_wrap=True, highlight=False)

@@ -22,8 +22,16 @@ COMMANDS = {
     "export": "export the best or last epoch of a training run as a checkpoint",
     "cost": "print parameters and multiply-accumulates of a model",
     "data import": "import features and labels into a feature store",
-    "data inspect": "show what a feature store holds",
+    "data inspect": "show what a feature store holds, as a table and as a plot",
+    "data check": "read a feature store whole and verify it",
+    "data merge": "join feature stores",
+    "data split": "take videos or streams out of a feature store, or change its splits",
+    "data convert": "change the number type or the compression of a feature store",
+    "data synthesize": "make a full-size data set of real labels and simulated features",
+    "extract": "make features of videos, with a backbone of your choice",
 }
+
+RESUMABLE = ("train", "extract", "data import", "data merge", "data split", "data convert", "data synthesize")
 
 USAGE = """\
 usage: coadtr COMMAND [setting=value ...] [--cfg job] [--multirun] [--debug]
@@ -48,7 +56,7 @@ def config_folder() -> Path:
 
 
 def _usage() -> str:
-    commands = "\n".join(f"  {name:<14}{what}" for name, what in COMMANDS.items())
+    commands = "\n".join(f"  {name:<17}{what}" for name, what in COMMANDS.items())
     return USAGE.format(commands=commands, version=coadtr.__version__)
 
 
@@ -58,7 +66,8 @@ def _parse(arguments: Sequence[str]) -> tuple[str, list[str]]:
         if (name := " ".join(words[:size])) in COMMANDS:
             return name, words[size:]
     if words == ["data"] or (words[0] == "data" and words[1].startswith("-")):
-        raise ConfigError("data needs import or inspect: `coadtr data import --help`, `coadtr data inspect --help`")
+        second = [name.removeprefix("data ") for name in COMMANDS if name.startswith("data ")]
+        raise ConfigError(f"data needs one of {', '.join(second)}, as in `coadtr data import --help`")
     size = 2 if words[0] == "data" and len(words) > 1 and words[1][0:1].isalpha() and "=" not in words[1] else 1
     raise ConfigError(f"unknown command {' '.join(words[:size])!r}; commands are {', '.join(COMMANDS)}")
 
@@ -146,7 +155,7 @@ def main() -> None:
             _quieten()
             _run(name, overrides)
     except KeyboardInterrupt:
-        remedy = "; run the same command again to go on" if arguments[0] == "train" else ""
+        remedy = "; run the same command again to go on" if " ".join(arguments[:2]).startswith(RESUMABLE) else ""
         print(f"coadtr: interrupted{remedy}", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has had enough
