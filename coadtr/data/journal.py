@@ -85,6 +85,8 @@ class StoreJournal:
         self._made: list[Path] = []
 
     def __enter__(self) -> Self:
+        if self.path.is_dir():
+            raise DataError(f"{self.path}: is a folder: name a file to write")
         try:
             self._made = make_folders(self.folder)
             self._lock.acquire()

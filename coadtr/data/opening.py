@@ -16,7 +16,7 @@ from coadtr.errors import DataError, SchemaError, UnsafeFileError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["own_videos", "read_header", "read_records"]
+__all__ = ["own_videos", "read_header", "read_record", "read_records"]
 
 
 def read_header(file: Any, path: Path) -> tuple[Header, LabelKind]:
@@ -108,13 +108,7 @@ def read_records(file: Any, path: Path, header: Header, kind: LabelKind) -> dict
     indexed: dict[int, VideoRecord] = {}
     videos = file["videos"]
     for name in videos:
-        try:
-            index, record = _read_record(name, stored_group(videos, name), header, kind)
-        except DataError as error:
-            raise type(error)(f"{path}: video {name!r}: {error}") from error
-        except (OSError, RuntimeError, KeyError) as error:
-            cause = " ".join(str(error).split())
-            raise DataError(f"{path}: video {name!r}: is damaged and cannot be read ({cause}): import again") from error
+        index, record = read_record(videos, name, path, header, kind)
         if index in indexed:
             twin = indexed[index].name
             raise DataError(f"{path}: video {name!r}: attribute 'index' {index} is also that of {twin!r}: import again")
@@ -122,6 +116,31 @@ def read_records(file: Any, path: Path, header: Header, kind: LabelKind) -> dict
     if not indexed:
         raise DataError(f"{path}: holds no video: import the data again")
     return {indexed[index].name: indexed[index] for index in sorted(indexed)}
+
+
+def read_record(videos: Any, name: str, path: Path, header: Header, kind: LabelKind) -> tuple[int, VideoRecord]:
+    """Read and check what an open store says of one video.
+
+    Args:
+        videos: The group of the videos.
+        name: Name of the video.
+        path: Path of the file, for messages.
+        header: The header of the file.
+        kind: The kind of labels.
+
+    Returns:
+        Its place in the order of the store, and its record.
+
+    Raises:
+        DataError: As `read_records`.
+    """
+    try:
+        return _read_record(name, stored_group(videos, name), header, kind)
+    except DataError as error:
+        raise type(error)(f"{path}: video {name!r}: {error}") from error
+    except (OSError, RuntimeError, KeyError) as error:
+        cause = " ".join(str(error).split())
+        raise DataError(f"{path}: video {name!r}: is damaged and cannot be read ({cause}): import again") from error
 
 
 def _read_record(name: str, group: Any, header: Header, kind: LabelKind) -> tuple[int, VideoRecord]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from coadtr.data import schema
+from coadtr.data.blocks import all_finite, widen
 from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ class SplitFrames:
         if preload:
             dtype = store.stored_dtype(split, self.streams)
             if sum(record.frames for record in self.records) * self.dim * dtype.itemsize <= max_preload_bytes:
-                self._memory = tuple(
-                    self._finite(video, 0, record.frames).astype(dtype) for video, record in enumerate(self.records)
-                )
+                self._memory = tuple(self._whole(record, dtype) for record in self.records)
+        if self._memory is None:
+            store.share(split, self.streams)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_memory": None}
@@ -80,23 +81,40 @@ class SplitFrames:
         """Whether labels are ``(T, C)`` zeros and ones."""
         return self.store.label_kind == "multi-hot"
 
-    def read(self, video: int, start: int, stop: int) -> NDArray[np.float32]:
-        """Return a copy of frames ``start`` to ``stop - 1``, ``(T, D)``, of video number ``video``; all finite."""
-        if self._memory is not None:
-            return self._memory[video][start:stop].astype(np.float32)
-        return self._finite(video, start, stop)
+    def read(self, video: int, start: int, stop: int, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return a copy of frames ``start`` to ``stop - 1``, ``(T, D)``, of video number ``video``; all finite.
 
-    def _finite(self, video: int, start: int, stop: int) -> NDArray[np.float32]:
-        """Read a span from the file. Another program may have written it, and one NaN would undo a training run."""
+        Fills and returns ``out`` if that is given.
+        """
+        if self._memory is not None:
+            target = np.empty((stop - start, self.dim), np.float32) if out is None else out
+            widen(self._memory[video][start:stop], target)
+            return target
         name = self.records[video].name
-        frames = self.store.features(name, start, stop, self.streams)
-        fault = schema.non_finite(frames, first_frame=start)
-        if fault is not None:
-            raise DataError(
-                f"{self.store.path}: video {name!r}: streams {', '.join(self.streams)}: value {fault}: "
-                "repair the source and import it again"
-            )
+        frames = self.store.features(name, start, stop, self.streams, out)
+        if not self.store.known_finite(name, start, stop, self.streams):
+            self._check_finite(name, frames, start)
         return frames
+
+    def _whole(self, record: VideoRecord, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Read a video in the type that is kept in memory."""
+        whole = np.empty((record.frames, self.dim), dtype)
+        column = 0
+        for stream in self.streams:
+            values = self.store.stored_features(record.name, stream)
+            whole[:, column : column + values.shape[1]] = values
+            column += values.shape[1]
+        self._check_finite(record.name, whole, 0)
+        return whole
+
+    def _check_finite(self, name: str, frames: NDArray[Any], start: int) -> None:
+        """Another program may have written the file, and one NaN would undo a training run."""
+        if all_finite(frames):
+            return
+        raise DataError(
+            f"{self.store.path}: video {name!r}: streams {', '.join(self.streams)}: "
+            f"value {schema.non_finite(frames, first_frame=start)}: repair the source and import it again"
+        )
 
     def counted(self, video: int) -> NDArray[np.bool_]:
         """Return ``(T,)`` which frames may carry a loss: those not labelled with the ignored class."""

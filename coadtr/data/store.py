@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
-import h5py
 import numpy as np
 
 from coadtr.data import schema
+from coadtr.data.extractors import extractors_of
+from coadtr.data.handle import FileHandle
 from coadtr.data.opening import read_header, read_records
-from coadtr.errors import DataError, SchemaError
+from coadtr.data.reading import SpanReader
+from coadtr.data.verify import stream_faults
+from coadtr.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -32,6 +33,10 @@ class FeatureStore:
     Opening checks the header, the shapes and the labels of all videos (not the features: see `check`). The
     file is opened anew in every process that reads, so a store may be handed to forked and spawned
     ``DataLoader`` workers.
+
+    The checksum of a block of features is verified when the block is read first; that it held is remembered as
+    long as the store is open, so later reads need not verify it again. Compressed features always go through
+    HDF5, which decompresses whole chunks, and take several times as long.
 
     Args:
         path: File of a feature store (``.h5``).
@@ -55,12 +60,11 @@ class FeatureStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._file: Any = None
-        self._owner = -1
-        self._stamp: tuple[int, int] | None = None
+        self._handle = FileHandle(self.path)
+        self._spans = SpanReader(self._handle)
         try:
-            with self._reading():
-                file = self._handle()
+            with self._handle.reading():
+                file = self._handle.file
                 self._header, self._label_kind = read_header(file, self.path)
                 self._records = read_records(file, self.path, self._header, self._label_kind)
         except DataError:
@@ -82,12 +86,7 @@ class FeatureStore:
 
     def close(self) -> None:
         """Let go of the file. A later read opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None, "_owner": -1}
+        self._handle.close()
 
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.path)!r}, videos={len(self._records)}, streams={self.streams})"
@@ -116,6 +115,11 @@ class FeatureStore:
     def attributes(self) -> dict[str, object]:
         """Where the data come from."""
         return dict(self._header.attributes)
+
+    @property
+    def extractors(self) -> dict[str, dict[str, str]]:
+        """What made the features of each stream (``backbone``, ``weights``, ...), as far as it is known."""
+        return extractors_of(self._header.attributes)
 
     @property
     def label_kind(self) -> LabelKind:
@@ -178,6 +182,7 @@ class FeatureStore:
         start: int = 0,
         stop: int | None = None,
         streams: Sequence[str] | None = None,
+        out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Read a span of features, the streams joined along the channels.
 
@@ -186,6 +191,7 @@ class FeatureStore:
             start: First frame.
             stop: Frame after the last; none for the end of the video.
             streams: Streams to join, in this order; none for all, in the order stored.
+            out: ``(T, D)`` array to fill and return; none for a new one.
 
         Returns:
             ``(T, D)`` features of frames ``start`` to ``stop - 1``.
@@ -196,14 +202,48 @@ class FeatureStore:
         chosen = self.check_streams(streams)
         start, stop = self._span(name, start, stop)
         shape = (stop - start, sum(self._header.streams[stream] for stream in chosen))
-        with self._reading(name, ", ".join(chosen), shape):
-            joined = np.empty(shape, np.float32)
+        with self._handle.reading(name, ", ".join(chosen), shape):
+            joined = np.empty(shape, np.float32) if out is None else out
         column = 0
         for stream in chosen:
             width = self._header.streams[stream]
-            joined[:, column : column + width] = self._read(name, stream, start, stop)
+            self._spans.read_into((name, stream), start, stop, joined[:, column : column + width])
             column += width
         return joined
+
+    def stored_features(self, name: str, stream: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Read a span of one stream in the type in which it is stored, every checksum verified.
+
+        Args:
+            name: Name of the video.
+            stream: The stream.
+            start: First frame.
+            stop: Frame after the last; none for the end of the video.
+
+        Returns:
+            ``(T, D)`` float16 or float32 features.
+
+        Raises:
+            DataError: If video, stream or span does not exist, or the file is damaged.
+        """
+        self.check_streams([stream])
+        return self._read(name, stream, *self._span(name, start, stop))
+
+    def known_finite(self, name: str, start: int, stop: int, streams: Sequence[str]) -> bool:
+        """Return whether a span that was read lies in blocks without NaN and infinity; false if that is not known."""
+        return self._spans.known_finite([(name, stream) for stream in streams], start, stop)
+
+    def share(self, split: str, streams: Sequence[str] | None = None) -> None:
+        """Find where the features of a split lie, before worker processes start.
+
+        Forked workers then need not, and what one of them has verified is known to the others and to later ones.
+
+        Args:
+            split: ``'train'``, ``'validation'`` or ``'test'``.
+            streams: Streams that will be read; none for all.
+        """
+        chosen = self.check_streams(streams)
+        self._spans.share((record.name, stream) for record in self.videos(split) for stream in chosen)
 
     def labels(self, name: str, start: int = 0, stop: int | None = None) -> Labels:
         """Read a span of labels.
@@ -227,8 +267,8 @@ class FeatureStore:
         """Return the smallest type, float16 or float32, that holds the features of a split."""
         chosen, found = self.check_streams(streams), set()
         for record in self.videos(split):
-            with self._reading(record.name):
-                group = self._handle()["videos"][record.name]
+            with self._handle.reading(record.name):
+                group = self._handle.file["videos"][record.name]
                 found |= {group[stream].dtype for stream in chosen}
         return np.result_type(*found)
 
@@ -248,21 +288,13 @@ class FeatureStore:
         return digest.hexdigest()[:16]
 
     def check(self) -> int:
-        """Read every feature and return the number of frames; raise `DataError` at NaN or infinity."""
-        frames = 0
+        """Read every feature and return the number of frames; raise `DataError` at damage, NaN or infinity."""
         for record in self._records.values():
-            for stream, dim in self._header.streams.items():
-                rows = max(1, 4_000_000 // dim)
-                for start in range(0, record.frames, rows):
-                    block = self._read(record.name, stream, start, min(start + rows, record.frames))
-                    fault = schema.non_finite(block, first_frame=start)
-                    if fault is not None:
-                        raise DataError(
-                            f"{self.path}: video {record.name!r}: field {stream!r}: value {fault}: "
-                            "repair the source and import it again"
-                        )
-            frames += record.frames
-        return frames
+            for stream in self._header.streams:
+                with self._handle.reading(record.name, stream):
+                    for fault in stream_faults(self._handle.file["videos"][record.name][stream]):
+                        raise DataError(f"{self.path}: video {record.name!r}: field {stream!r}: {fault}")
+        return sum(record.frames for record in self._records.values())
 
     def _span(self, name: str, start: int, stop: int | None) -> tuple[int, int]:
         frames = self.video(name).frames
@@ -272,49 +304,5 @@ class FeatureStore:
         return start, end
 
     def _read(self, name: str, field: str, start: int, stop: int) -> NDArray[Any]:
-        with self._reading(name, field, (stop - start, self._header.streams.get(field, len(self.class_names)))):
-            return cast("NDArray[Any]", self._handle()["videos"][name][field][start:stop])
-
-    def _handle(self) -> Any:
-        """Return the open file of this process.
-
-        An HDF5 handle does not survive a fork in a usable way, and not a pickle at all; hence one per
-        process.
-        """
-        if self._file is not None and self._owner != os.getpid():
-            self.close()
-        if self._file is None:
-            if not self.path.is_file():
-                raise DataError(f"{self.path}: no such file: write it with `coadtr data import`, or mend the path")
-            if not h5py.is_hdf5(self.path):
-                raise SchemaError(f"{self.path}: is not an HDF5 file: give a feature store (`coadtr data import`)")
-            stat = self.path.stat()
-            stamp = (stat.st_mtime_ns, stat.st_size)
-            if self._stamp not in (None, stamp):
-                raise DataError(f"{self.path}: has changed since it was opened: open it again")
-            self._file = h5py.File(self.path, "r")
-            self._owner, self._stamp = os.getpid(), stamp
-        return self._file
-
-    @contextmanager
-    def _reading(
-        self, video: str | None = None, field: str | None = None, shape: tuple[int, int] | None = None
-    ) -> Iterator[None]:
-        """Turn what h5py raises for a damaged file into one `DataError` that says where."""
-        try:
-            yield
-        except DataError:
-            raise
-        except MemoryError as error:
-            raise DataError(
-                f"{self.path}: video {video!r}: field {field!r}: shape {shape}: does not fit in memory: "
-                "read fewer frames at a time"
-            ) from error
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError) as error:
-            where = "".join(
-                f" {what} {name!r}:" for what, name in (("video", video), ("field", field)) if name is not None
-            )
-            cause = " ".join(str(error).split())
-            raise DataError(
-                f"{self.path}:{where} is damaged and cannot be read ({cause}): import or copy it again"
-            ) from error
+        width = self._header.streams.get(field, len(self.class_names))
+        return self._spans.read((name, field), start, stop, width)

@@ -207,8 +207,9 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         video, start, stop = self._spans[index]
         first, size = max(0, start - self.context), self.length + self.context
-        frames = np.zeros((size, self.source.dim), np.float32)
-        frames[: stop - first] = self.source.read(video, first, stop)
+        frames = np.empty((size, self.source.dim), np.float32)
+        self.source.read(video, first, stop, frames[: stop - first])
+        frames[stop - first :] = 0
         mask = np.zeros(size, bool)
         mask[start - first : stop - first] = self._counted[video][start:stop]
         item = {"frames": torch.from_numpy(frames), "first_frame": torch.tensor(first)}

@@ -122,9 +122,10 @@ def test_nan_features_in_a_store_are_found_at_replay(workplace: Path) -> None:
     with h5py.File(workplace / "data.h5", "a") as file:
         file["videos/e/imu"][17, 2] = np.nan
     refuse(*REPLAY, "out=new", folder=workplace, code=1, names=("'e'", "frame 17"))
-    refuse(
-        "data", "inspect", "path=data.h5", "check=true", folder=workplace, code=1, names=("'e'", "'imu'", "frame 17")
-    )
+    checked = call("data", "check", "path=data.h5", folder=workplace)
+    assert checked.code == 1
+    assert "problem: video 'e': field 'imu': value nan at frame 17, channel 2: repair the source" in checked.out
+    assert checked.err == "coadtr: error: data.h5: has a problem, listed above: import or copy it again\n"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_exercises_are_imported_and_inspected(tmp_path: Path) -> None:
     pytest.importorskip("seglearn", reason="needs the data set that the extra `demo` brings")
     imported = succeed("data", "import", "format=exercises", "out=data/exercises.h5", folder=tmp_path)
     assert set(contents(tmp_path)) == {"data", "data/exercises.h5"}
-    inspected = succeed("data", "inspect", "path=data/exercises.h5", "check=true", folder=tmp_path)
+    inspected = succeed("data", "inspect", "path=data/exercises.h5", folder=tmp_path)
     assert inspected == imported
     assert "streams: imu 60" in inspected
     assert ["videos", "5", "1", "4", "10"] in rows_of(inspected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +16,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from coadtr.cli import cost, data_import, data_inspect, export, replay, train
+from coadtr.cli import cost, data_inspect, export, replay, train
 from coadtr.cli.main import COMMANDS, config_folder
+from coadtr.cli.options import typed_options
 from coadtr.cli.settings import fill, plain
-from coadtr.data import IMPORTERS, FeatureStore
+from coadtr.data import IMPORTERS, FeatureStore, import_features
+from coadtr.data.importers import planner
 from coadtr.models import PRESETS, ModelConfig, build_model, config_from_dict, preset
 from coadtr.training import TrainingResult, TrainingSettings
 
@@ -190,20 +193,37 @@ def test_every_setting_of_a_training_run_is_used(workplace: Path, monkeypatch: p
     assert {name: value for name, value in wanted.items() if name not in ("dataset", "name", "seed")} == handed
 
 
-def test_every_option_of_an_importer_is_a_setting_of_the_kind_that_it_takes() -> None:
-    options = compose_plain("data_import", "format=exercises", "out=x.h5")["options"]
-    kinds: dict[str, str] = {}
-    for importer in IMPORTERS.values():
-        for parameter in inspect.signature(importer).parameters.values():
-            if parameter.kind is parameter.KEYWORD_ONLY:
-                kinds[parameter.name] = str(parameter.annotation).removesuffix(" | None")
-    assert set(options) == set(kinds)
-    assert set(options.values()) == {None}
-    assert {name: data_import.KINDS.get(name, str).__name__ for name in kinds} == kinds
+@pytest.mark.parametrize("layout", IMPORTERS)
+def test_a_format_file_has_the_options_of_its_importer_with_their_defaults(layout: str) -> None:
+    settings = compose_plain("data_import", f"format={layout}", "out=x.h5")
+    options = {
+        name: parameter.default
+        for name, parameter in inspect.signature(planner(layout)).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    assert settings["format"] == layout
+    assert settings["options"] == options
+    assert typed_options(planner(layout), options) == options
+    helped = OmegaConf.load(config_folder() / f"format/{layout}.yaml").hydra.help.footer
+    assert re.findall(r"^  (\w+)  ", helped, re.MULTILINE) == list(options)
+    assert f"Example:  coadtr data import format={layout}" in helped
+
+
+def test_there_is_a_format_file_for_every_importer() -> None:
+    assert {path.stem for path in (config_folder() / "format").iterdir()} == set(IMPORTERS)
+    shown = OmegaConf.load(config_folder() / "data_import.yaml").hydra.help.template
+    assert all(layout in shown for layout in IMPORTERS)
+
+
+def test_the_labels_of_extraction_are_the_options_of_a_table() -> None:
+    labels = compose_plain("extract", "videos=x", "out=x.h5")["labels"]
+    options = compose_plain("data_import", "format=csv", "out=x.h5")["options"]
+    own = {"features", "rate_hz"}  # these come from the extraction
+    assert labels == {name: value for name, value in options.items() if name not in own}
 
 
 def test_the_data_of_the_features_file_are_those_of_the_store(tmp_path: Path) -> None:
     pytest.importorskip("seglearn", reason="needs the data set that the extra `demo` brings")
-    path = IMPORTERS["exercises"](None, tmp_path / "exercises.h5")
-    with FeatureStore.open(path) as store:
+    import_features("exercises", None, tmp_path / "exercises.h5")
+    with FeatureStore.open(tmp_path / "exercises.h5") as store:
         assert (sum(store.streams.values()), len(store.class_names)) == FEATURES["exercises"]

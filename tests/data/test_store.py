@@ -5,18 +5,20 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import pytest
 
-from coadtr.data import FeatureStore, StoreWriter, VideoRecord, choose_validation
+from coadtr.data import FeatureStore, StoreWriter, VideoRecord, choose_validation, handle
+from coadtr.data.blocks import all_finite, widen
+from coadtr.data.fletcher import fletcher32
 from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 VIDEOS = ("d", "a", "c", "b")
 
@@ -75,6 +77,133 @@ def test_span_reads_do_not_load_the_video(tmp_path: Path) -> None:
         chunk = file["videos/v/rgb"].chunks
     assert chunk[0] * chunk[1] * 4 <= 64 * 1024
     assert chunk[0] < len(long) / 10
+
+
+LAYOUTS: dict[str, tuple[dict[str, Any], bool]] = {
+    "as written": ({"chunks": (16, 40), "fletcher32": True}, True),
+    "large blocks": ({"chunks": (1000, 40), "fletcher32": True}, True),
+    "one frame a block": ({"chunks": (1, 40), "fletcher32": True}, True),
+    "no checksums": ({"chunks": (7, 40)}, True),
+    "in one piece": ({}, True),
+    "chunks that part the channels": ({"chunks": (16, 10), "fletcher32": True}, False),
+    "gzip": ({"chunks": (16, 40), "fletcher32": True, "compression": "gzip"}, False),
+    "lzf": ({"chunks": (16, 40), "compression": "lzf"}, False),
+    "shuffled": ({"chunks": (16, 40), "shuffle": True}, False),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere HDF5 reads everything")
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_spans_are_equal_however_the_features_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, dtype: Any
+) -> None:
+    options, past_hdf5 = LAYOUTS[layout]
+    features = np.random.default_rng(0).standard_normal((1000, 40)).astype(dtype)
+    path = tmp_path / "odd.h5"
+    with StoreWriter(path, class_names=["x", "y"], streams={"rgb": 40, "flow": 40}) as writer:
+        both = {"rgb": features, "flow": -features}
+        writer.add("v", split="test", rate_hz=5, features=both, labels=np.zeros(len(features), int))
+    with h5py.File(path, "r+") as file:
+        for stream, values in both.items():
+            del file["videos/v"][stream]
+            file["videos/v"].create_dataset(stream, data=values, **options)
+    joined = np.concatenate([features, -features], axis=1).astype(np.float32)
+    spans = [(0, 1000), (0, 1), (999, 1000), (5, 5), (16, 32), (15, 33), (31, 32), (3, 10), (250, 901)]
+    with FeatureStore(path) as store:
+        for start, stop in spans * 2:
+            np.testing.assert_array_equal(store.features("v", start, stop), joined[start:stop])
+            assert store.known_finite("v", start, stop, ["rgb", "flow"]) == past_hdf5
+        out = np.zeros((20, 90), np.float32)
+        assert store.features("v", 7, 27, out=out[:, :80]).base is out
+        np.testing.assert_array_equal(out, np.pad(joined[7:27], ((0, 0), (0, 10))))
+
+        def no_more(*_: object) -> None:
+            raise OSError("HDF5 was asked")
+
+        monkeypatch.setattr(h5py.Dataset, "__getitem__", no_more)
+        if past_hdf5:
+            np.testing.assert_array_equal(store.features("v", 3, 999), joined[3:999])
+        else:
+            with pytest.raises(DataError, match="HDF5 was asked"):
+                store.features("v", 3, 999)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (16, 64), (30, 100), (256, 256)])
+@pytest.mark.parametrize("kind", ["random", "zeros", "ones", "largest"])
+def test_checksums_are_those_of_hdf5(tmp_path: Path, shape: tuple[int, int], kind: str) -> None:
+    values = np.random.default_rng(0).integers(0, 2**16, (3 * shape[0], shape[1]), np.uint16)
+    values = {"random": values, "zeros": values * 0, "ones": values * 0 + 1, "largest": values * 0 + 65535}[kind]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = file.create_dataset("x", data=values, chunks=shape, fletcher32=True)
+        stored = [data.id.read_direct_chunk((block * shape[0], 0))[1][-4:] for block in range(3)]
+    expected = [int.from_bytes(checksum, "little") for checksum in stored]
+    assert fletcher32(values.reshape(3, -1)).tolist() == expected
+
+
+def test_every_half_is_widened_to_the_same_float() -> None:
+    import torch  # noqa: PLC0415 - the two ways are with and without it
+
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    with_torch, alone = np.empty(2**16, np.float32), np.empty(2**16, np.float32)
+    assert sys.modules["torch"] is torch
+    widen(halves, with_torch)
+    alone[...] = halves
+    np.testing.assert_array_equal(with_torch, alone)
+    assert [all_finite(halves[index : index + 1]) for index in range(2**16)] == np.isfinite(halves).tolist()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere HDF5 reads everything")
+def test_file_that_changes_under_an_open_store_is_noticed(
+    tmp_path: Path, make_store: Callable[..., FeatureStore]
+) -> None:
+    store = make_store(tmp_path / "store.h5")
+    before = store.features("a")
+    np.testing.assert_array_equal(store.features("a"), before)
+    content = store.path.read_bytes()
+    for changed in (content[: len(content) // 2], content[:-1] + b"?"):
+        store.path.write_bytes(changed)
+        with pytest.raises(DataError, match="has changed since it was opened: open it again"):
+            store.features("a")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere HDF5 reads everything")
+def test_memory_is_bounded_while_everything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handle, "_MAPPED_BYTES", 2**20)
+    path = tmp_path / "large.h5"
+    with StoreWriter(path, class_names=["x", "y"], streams={"rgb": 1024}) as writer:
+        features = {"rgb": np.ones((4096, 1024), np.float16)}
+        for name in "ab":
+            writer.add(name, split="train", rate_hz=5, features=features, labels=np.zeros(4096, int))
+    largest = 0
+    with FeatureStore(path) as store:
+        for _ in range(2):
+            for name in "ab":
+                for start in range(0, 4096, 64):
+                    assert store.features(name, start, start + 64).min() == 1
+                largest = max(largest, _resident(path))
+    assert path.stat().st_size > 16 * 2**20
+    assert 0 < largest <= 2**20 + 2**18
+
+
+def _resident(path: Path) -> int:
+    """Return how many bytes of a mapped file count as memory of this process."""
+    lines, total, own = Path("/proc/self/smaps").read_text().splitlines(), 0, False
+    for line in lines:
+        if "-" in line.split()[0]:
+            own = line.endswith(str(path))
+        elif own and line.startswith("Rss:"):
+            total += 1024 * int(line.split()[1])
+    return total
+
+
+def test_mapped_file_ends_where_it_ends(tmp_path: Path) -> None:
+    (tmp_path / "short").write_bytes(b"feature")
+    with (tmp_path / "short").open("rb") as file:
+        memory = handle.MappedFile(file.fileno())
+        assert bytes(memory.fetch(2, 5)[2:7]) == b"ature"
+        with pytest.raises(EOFError, match="ends at byte 7"):
+            memory.fetch(2, 6)
 
 
 def test_store_is_a_value_that_can_be_pickled_and_closed(store: FeatureStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -180,6 +181,17 @@ def test_forked_workers_equal_direct_reads(store: FeatureStore, *, preload: bool
     loader = DataLoader(clips, batch_size=5, num_workers=2, multiprocessing_context="fork")
     _equal_to_direct_reads(loader, clips)
     np.testing.assert_array_equal(store.features("a", 3, 5), store.features("a")[3:5])
+
+
+@forks
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere HDF5 reads everything")
+def test_what_forked_workers_verified_is_known_to_all(store: FeatureStore) -> None:
+    clips = ClipDataset(store, "train", window=4, preload=False)
+    assert not store.known_finite("a", 0, 25, ["rgb", "flow"])
+    for _ in DataLoader(clips, batch_size=5, num_workers=2, multiprocessing_context="fork"):
+        pass
+    assert store.known_finite("a", 0, 25, ["rgb", "flow"])
+    assert store.known_finite("b", 0, 12, ["rgb", "flow"])
 
 
 def test_spawned_workers_equal_direct_reads(store: FeatureStore) -> None:

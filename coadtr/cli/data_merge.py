@@ -1,0 +1,29 @@
+"""``coadtr data merge``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from coadtr.cli.settings import a_path, names, one_of, plain, require, whether
+from coadtr.data import FeatureStore, render, summarise
+from coadtr.data.merge import merge_stores
+from coadtr.errors import ConfigError
+
+__all__ = ["main"]
+
+
+def main(cfg: DictConfig) -> None:
+    """Join stores, and show what that gave."""
+    require(cfg, "paths", "out")
+    settings = plain(cfg)
+    out = a_path(settings, "out")
+    if not whether(settings, "overwrite") and out.exists():
+        raise ConfigError(f"{out} exists: choose another out, or say overwrite=true to replace it")
+    classes = one_of(("same", "union"), settings["classes"], "classes")
+    paths = [Path(path) for path in names(settings, "paths") or []]
+    merge_stores(paths, out, classes=classes, prefix=whether(settings, "prefix"))
+    with FeatureStore.open(out) as store:
+        Console().print(render(summarise(store)))
