@@ -41,7 +41,7 @@ demo: $(STAMP)  ## Train CoOadTR-b1 on real recordings, export it, replay the te
 	@$(BIN)/coadtr replay checkpoint=$(RUN)/checkpoint data=$(DATA) out=$(RUN)/replay
 
 test: lint types  ## Run all checks, and all tests but the slow ones
-	$(BIN)/pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(STAMP)  ## Run the slow tests
 	$(BIN)/pytest -m slow

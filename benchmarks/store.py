@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from coadtr.data import ClipDataset, FeatureStore, SequenceDataset, StoreWriter
-from coadtr.data.blocks import widen
 from coadtr.data.split_frames import SplitFrames
+from coadtr.data.storage.blocks import widen
 
 STREAMS = {"rgb": 2048, "flow": 2048}
 LENGTH, CONTEXT, WINDOW = 128, 63, 64

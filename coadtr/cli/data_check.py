@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from coadtr.cli.settings import a_path, plain, require
-from coadtr.data.verify import verify
+from coadtr.data.storage.verify import verify
 from coadtr.errors import DataError
 
 __all__ = ["main"]

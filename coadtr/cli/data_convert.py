@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from coadtr.cli.settings import a_path, one_of, plain, require, whether
 from coadtr.data import FeatureStore, render, summarise
-from coadtr.data.rewrite import convert_store
+from coadtr.data.rewriting.rewrite import convert_store
 from coadtr.errors import ConfigError
 
 __all__ = ["main"]

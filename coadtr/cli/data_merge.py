@@ -9,7 +9,7 @@ from rich.console import Console
 
 from coadtr.cli.settings import a_path, names, one_of, plain, require, whether
 from coadtr.data import FeatureStore, render, summarise
-from coadtr.data.merge import merge_stores
+from coadtr.data.rewriting.merge import merge_stores
 from coadtr.errors import ConfigError
 
 __all__ = ["main"]

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from coadtr.cli.settings import a_path, group, names, of_kind, plain, require, whether, whole
 from coadtr.data import FeatureStore, render, summarise
-from coadtr.data.splitting import split_store
+from coadtr.data.rewriting.splitting import split_store
 from coadtr.errors import ConfigError
 
 __all__ = ["main"]

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from coadtr.data.exercises import write_exercises
     from coadtr.data.importers import IMPORTERS, ImportReport, import_features
     from coadtr.data.inspect import Summary, render, summarise
-    from coadtr.data.journal import StoreJournal
-    from coadtr.data.safe_pickle import load_object_npy, load_pickle
-    from coadtr.data.schema import SPLITS, VideoRecord
     from coadtr.data.scores import ScoreFile, VideoScores, read_scores, write_scores
+    from coadtr.data.sources.safe_pickle import load_object_npy, load_pickle
     from coadtr.data.splits import choose_validation
     from coadtr.data.statistics import class_counts, feature_statistics
-    from coadtr.data.store import FeatureStore
+    from coadtr.data.storage.journal import StoreJournal
+    from coadtr.data.storage.schema import SPLITS, VideoRecord
+    from coadtr.data.storage.store import FeatureStore
+    from coadtr.data.storage.writer import StoreWriter
     from coadtr.data.windows import NO_LOSS, ClipDataset, SequenceDataset
-    from coadtr.data.writer import StoreWriter
 
 __all__ = [
     "IMPORTERS",
@@ -58,23 +58,23 @@ __all__ = [
 _HOME = {
     "IMPORTERS": "importers",
     "NO_LOSS": "windows",
-    "SPLITS": "schema",
+    "SPLITS": "storage.schema",
     "ClipDataset": "windows",
-    "FeatureStore": "store",
+    "FeatureStore": "storage.store",
     "ImportReport": "importers",
     "ScoreFile": "scores",
     "SequenceDataset": "windows",
-    "StoreJournal": "journal",
-    "StoreWriter": "writer",
+    "StoreJournal": "storage.journal",
+    "StoreWriter": "storage.writer",
     "Summary": "inspect",
-    "VideoRecord": "schema",
+    "VideoRecord": "storage.schema",
     "VideoScores": "scores",
     "choose_validation": "splits",
     "class_counts": "statistics",
     "feature_statistics": "statistics",
     "import_features": "importers",
-    "load_object_npy": "safe_pickle",
-    "load_pickle": "safe_pickle",
+    "load_object_npy": "sources.safe_pickle",
+    "load_pickle": "sources.safe_pickle",
     "read_scores": "scores",
     "render": "inspect",
     "summarise": "inspect",

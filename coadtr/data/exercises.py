@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from coadtr.data.safe_pickle import load_object_npy
+from coadtr.data.sources.safe_pickle import load_object_npy
 from coadtr.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from coadtr.data.schema import SPLITS, VideoRecord
 from coadtr.data.statistics import count_labels
+from coadtr.data.storage.schema import SPLITS, VideoRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from coadtr.data.store import FeatureStore
+    from coadtr.data.storage.store import FeatureStore
 
 __all__ = ["SplitSummary", "Summary", "render", "split_summaries", "summarise"]
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import h5py
 import numpy as np
 
-from coadtr.data import schema
 from coadtr.data.atomic import replacing
-from coadtr.data.opening import own_videos
-from coadtr.data.stored import stored_dataset, stored_group
+from coadtr.data.storage import schema
+from coadtr.data.storage.opening import own_videos
+from coadtr.data.storage.stored import stored_dataset, stored_group
 from coadtr.errors import DataError, SchemaError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from coadtr.data.schema import Labels
+    from coadtr.data.storage.schema import Labels
 
 __all__ = ["ScoreFile", "VideoScores", "read_scores", "write_scores"]
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from coadtr.data import schema
-from coadtr.data.blocks import all_finite, widen
+from coadtr.data.storage import schema
+from coadtr.data.storage.blocks import all_finite, widen
 from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from coadtr.data.schema import Labels, VideoRecord
-    from coadtr.data.store import FeatureStore
+    from coadtr.data.storage.schema import Labels, VideoRecord
+    from coadtr.data.storage.store import FeatureStore
 
 __all__ = ["DEFAULT_PRELOAD_BYTES", "SplitFrames"]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from coadtr.data.store import FeatureStore
+    from coadtr.data.storage.store import FeatureStore
 
 __all__ = ["class_counts", "count_labels", "feature_statistics"]
 

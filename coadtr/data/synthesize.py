@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from coadtr.data.checking import check_dtype
 from coadtr.data.importers.problems import raise_problems
 from coadtr.data.importers.session_lists import find_lists, read_lists
-from coadtr.data.journal import StoreJournal
-from coadtr.data.perframe import PerFrameLabels, read_perframe
 from coadtr.data.progress import progress
-from coadtr.data.schema import Header
+from coadtr.data.sources.perframe import PerFrameLabels, read_perframe
 from coadtr.data.splits import choose_validation
+from coadtr.data.storage.checking import check_dtype
+from coadtr.data.storage.journal import StoreJournal
+from coadtr.data.storage.schema import Header
 from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 import numpy as np
 
 from coadtr.data.atomic import replacing
-from coadtr.data.selection import matching
+from coadtr.data.rewriting.selection import matching
 from coadtr.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from coadtr.data.schema import Labels, VideoRecord
-    from coadtr.data.store import FeatureStore
+    from coadtr.data.storage.schema import Labels, VideoRecord
+    from coadtr.data.storage.store import FeatureStore
 
 __all__ = ["Stretch", "plot_timeline", "stretches"]
 

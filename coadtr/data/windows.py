@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from coadtr.data.store import FeatureStore
+    from coadtr.data.storage.store import FeatureStore
 
 __all__ = ["NO_LOSS", "ClipDataset", "SequenceDataset"]
 

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from coadtr.data.inspect import Summary, summarise
-from coadtr.data.journal import StoreJournal
-from coadtr.data.schema import Header
-from coadtr.data.store import FeatureStore
+from coadtr.data.storage.journal import StoreJournal
+from coadtr.data.storage.schema import Header
+from coadtr.data.storage.store import FeatureStore
 from coadtr.errors import ConfigError, DataError
 from coadtr.video.labelling import Labelling
 from coadtr.video.pool import extract_all
@@ -89,8 +89,8 @@ def extract(
         out: Feature store to write.
         extraction: How features are made.
         workers: Processes that work at the same time, each on a video of its own.
-        segments: Table of segments that labels the frames (see `coadtr.data.segments`); none for a store whose frames
-            are all unlabelled. Features are kept until the table is sound.
+        segments: Table of segments that labels the frames (see `coadtr.data.sources.segments`); none for a store
+            whose frames are all unlabelled. Features are kept until the table is sound.
         labels: Options of ``coadtr data import format=csv`` for that table, such as ``{"rule": "centre"}``.
         compression: ``'gzip'`` or ``'lzf'``, or none.
         watched: Show a progress bar on standard error.

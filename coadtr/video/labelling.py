@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 from coadtr.data.importers.engine import carry_out
 from coadtr.data.importers.problems import raise_problems
 from coadtr.data.importers.segment_table import plan_segment_table
-from coadtr.data.schema import listing
-from coadtr.data.segments import nearest_name, read_segments
+from coadtr.data.sources.segments import nearest_name, read_segments
+from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

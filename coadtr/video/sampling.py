@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
-from coadtr.data.schema import listing
+from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError
 
 __all__ = ["PRESETS", "TOLERANCE_S", "Sampling", "Timed", "chunks", "resample"]

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from coadtr.data.schema import check_name, listing
+from coadtr.data.storage.schema import check_name, listing
 from coadtr.errors import DataError
 from coadtr.video.address import is_url, shown
 

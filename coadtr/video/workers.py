@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from coadtr.data.schema import check_name, listing
+from coadtr.data.storage.schema import check_name, listing
 from coadtr.errors import ConfigError, DataError
 from coadtr.video.address import is_url, shown
 from coadtr.video.backbones import OFFLINE, Backbone, load_backbone

@@ -86,7 +86,10 @@ def test_the_settings_are_printed_as_composed(tmp_path: Path) -> None:
         ("cost table=5", ("table must be true or false, got 5",)),
         ("cost model.num_heads=7", ("num_heads", "7")),
         ("data import", ("format=... must be given",)),
-        ("data import format=tarball out=x.h5", ("format=tarball: there is no such choice", "csv, exercises, lstr, oadtr")),
+        (
+            "data import format=tarball out=x.h5",
+            ("format=tarball: there is no such choice", "csv, exercises, lstr, oadtr"),
+        ),
         ("data import format=oadtr out=x.h5", ("source=PATH",)),
         ("data import format=exercises out=x.h5 options.stream=a", ("options.stream is not a setting",)),
         ("data import format=exercises out=x.h5 options.seed=a", ("options.seed", "'a'")),

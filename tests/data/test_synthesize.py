@@ -10,7 +10,7 @@ import pytest
 
 from coadtr.cli import main as cli
 from coadtr.data import FeatureStore, StoreJournal, render, summarise
-from coadtr.data.perframe import read_perframe
+from coadtr.data.sources.perframe import read_perframe
 from coadtr.data.synthesize import SIMULATED, SMOOTH_SECONDS, THUMOS14_STREAMS, simulate_features, synthesize_thumos14
 from coadtr.errors import ConfigError, DataError
 

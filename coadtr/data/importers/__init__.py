@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from coadtr.data.importers.engine import ImportReport, carry_out
-from coadtr.data.schema import listing
+from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
-from coadtr.data.schema import listing
-from coadtr.data.segments import nearest_name
-from coadtr.data.text_tables import read_text_table
+from coadtr.data.sources.segments import nearest_name
+from coadtr.data.sources.text_tables import read_text_table
+from coadtr.data.storage.schema import listing
 from coadtr.errors import DataError
 
 if TYPE_CHECKING:

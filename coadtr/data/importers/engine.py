@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from coadtr.data.checking import FeatureType, check_dtype, check_video
 from coadtr.data.importers.problems import raise_problems
 from coadtr.data.inspect import Summary, split_summaries, summarise
-from coadtr.data.journal import StoreJournal
 from coadtr.data.progress import progress
-from coadtr.data.schema import Header, VideoRecord
 from coadtr.data.statistics import count_labels
-from coadtr.data.store import FeatureStore
+from coadtr.data.storage.checking import FeatureType, check_dtype, check_video
+from coadtr.data.storage.journal import StoreJournal
+from coadtr.data.storage.schema import Header, VideoRecord
+from coadtr.data.storage.store import FeatureStore
 from coadtr.errors import ConfigError, DataError, UnsafeFileError
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coadtr.data.extractors import extractors_of
-from coadtr.data.feature_files import FeatureFile, find_feature_files, find_feature_streams, is_feature_store
-from coadtr.data.store import FeatureStore
+from coadtr.data.sources.feature_files import FeatureFile, find_feature_files, find_feature_streams, is_feature_store
+from coadtr.data.storage.extractors import extractors_of
+from coadtr.data.storage.store import FeatureStore
 from coadtr.errors import DataError
 
 if TYPE_CHECKING:

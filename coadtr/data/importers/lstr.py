@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from coadtr.data.feature_files import FeatureFile
 from coadtr.data.importers.plan import ImportPlan, PlannedVideo, VideoArrays
 from coadtr.data.importers.problems import raise_problems
 from coadtr.data.importers.session_lists import SessionLists, find_lists, read_lists
-from coadtr.data.schema import listing
+from coadtr.data.sources.feature_files import FeatureFile
 from coadtr.data.splits import choose_validation
+from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from coadtr.data.importers.pickled_videos import PickledFeatures, check_files, f
 from coadtr.data.importers.plan import ImportPlan, PlannedVideo, VideoArrays
 from coadtr.data.importers.problems import raise_problems
 from coadtr.data.importers.session_lists import read_lists
-from coadtr.data.schema import listing
 from coadtr.data.splits import choose_validation
+from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coadtr.data.importers.problems import raise_problems
-from coadtr.data.safe_pickle import check_pickle, load_pickle
+from coadtr.data.sources.safe_pickle import check_pickle, load_pickle
 from coadtr.errors import DataError, UnsafeFileError
 
 if TYPE_CHECKING:

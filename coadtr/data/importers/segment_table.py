@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 from coadtr.data.importers.feature_sources import FeatureSources, find_features
 from coadtr.data.importers.plan import ImportPlan, PlannedVideo, VideoArrays
 from coadtr.data.importers.seeded_splits import complete_splits
-from coadtr.data.label_rules import OUTSIDE, OVERLAPS, Segment, frame_labels, frame_span
-from coadtr.data.schema import listing
-from coadtr.data.segments import SegmentTable, TableSegment, nearest_name, read_segments
+from coadtr.data.sources.label_rules import OUTSIDE, OVERLAPS, Segment, frame_labels, frame_span
+from coadtr.data.sources.segments import SegmentTable, TableSegment, nearest_name, read_segments
+from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from coadtr.data.feature_files import FeatureFile
+    from coadtr.data.sources.feature_files import FeatureFile
 
 __all__ = ["plan_segment_table"]
 
@@ -89,7 +89,7 @@ def plan_segment_table(
     """Plan the import of a table of segments and of the features of its videos.
 
     `read_segments` describes the table (CSV with ``video,start,end,label``, or JSON in the form of ActivityNet), and
-    `coadtr.data.feature_files` the features. Splits are those of the table; what it does not give is chosen by seed.
+    `find_feature_files` the features. Splits are those of the table; what it does not give is chosen by seed.
     Where it has no training but validation videos, as THUMOS14, these train.
 
     Args:
@@ -97,8 +97,8 @@ def plan_segment_table(
         features: Folder, HDF5 file, or feature store made by ``coadtr extract``; with several streams, their paths by
             name. Relative to the working folder, or to that of the table.
         rate_hz: Feature frames a second; needed unless the table (column ``rate_hz``) or the feature store tells.
-        rule: Which frames a segment covers, see `coadtr.data.label_rules`. The default, ``centre``, moves neither edge
-            of an action at any rate; the others are for comparison with published numbers.
+        rule: Which frames a segment covers, one of `LABEL_RULES`. The default, ``centre``, moves neither edge of an
+            action at any rate; the others are for comparison with published numbers.
         overlap: What a frame in several segments becomes: ``multi-hot``, ``first``, ``last`` or ``error``.
         outside: Segments past the end of their video: ``error``, or ``cut`` to drop what is outside.
         unit: Unit of start and end: ``seconds``, or video ``frames``.

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coadtr.data import schema
 from coadtr.data.importers.plan import ImportPlan, PlannedVideo, VideoArrays
 from coadtr.data.importers.problems import raise_problems
-from coadtr.data.safe_npz import NpzFile
+from coadtr.data.sources.safe_npz import NpzFile
 from coadtr.data.splits import choose_validation
+from coadtr.data.storage import schema
 from coadtr.errors import DataError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coadtr.data import schema
 from coadtr.data.importers.problems import raise_problems
-from coadtr.data.schema import listing
+from coadtr.data.storage import schema
+from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

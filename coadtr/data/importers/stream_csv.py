@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from coadtr.data.importers.csv_recording import TIME_UNITS, Recording, RecordingColumns, look_at, read_recording
 from coadtr.data.importers.plan import ImportPlan, PlannedVideo
 from coadtr.data.importers.seeded_splits import complete_splits
-from coadtr.data.schema import listing
-from coadtr.data.segments import nearest_name
+from coadtr.data.sources.segments import nearest_name
+from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -10,14 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from coadtr.data.extractors import extractors_of
-from coadtr.data.feature_files import (
-    DEFAULT_STREAM,
-    FeatureFile,
-    find_feature_files,
-    find_feature_streams,
-    is_feature_store,
-)
 from coadtr.data.importers.lstr import extractor_of
 from coadtr.data.importers.plan import ImportPlan, PlannedVideo, VideoArrays
 from coadtr.data.importers.session_lists import find_lists, read_lists
@@ -28,10 +20,18 @@ from coadtr.data.importers.thumos14_annotation import (
     read_annotation,
     read_rates,
 )
-from coadtr.data.label_rules import LABEL_RULES, OVERLAPS, Segment, frame_labels
-from coadtr.data.schema import check_name, listing
+from coadtr.data.sources.feature_files import (
+    DEFAULT_STREAM,
+    FeatureFile,
+    find_feature_files,
+    find_feature_streams,
+    is_feature_store,
+)
+from coadtr.data.sources.label_rules import LABEL_RULES, OVERLAPS, Segment, frame_labels
 from coadtr.data.splits import choose_validation
-from coadtr.data.store import FeatureStore
+from coadtr.data.storage.extractors import extractors_of
+from coadtr.data.storage.schema import check_name, listing
+from coadtr.data.storage.store import FeatureStore
 from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import pandas as pd
 
 from coadtr.data.importers.problems import raise_problems
-from coadtr.data.perframe import read_perframe
-from coadtr.data.schema import listing
+from coadtr.data.sources.perframe import read_perframe
+from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from coadtr.data.importers.problems import raise_problems
 from coadtr.data.importers.session_lists import SessionLists, read_lists
 from coadtr.data.importers.tvseries_columns import ORDERS, columns_of, reorder
 from coadtr.data.importers.tvseries_text import TEXT_FILES, find_text, read_text
-from coadtr.data.label_rules import OVERLAPS, frame_labels, frame_span
-from coadtr.data.schema import listing
+from coadtr.data.sources.label_rules import OVERLAPS, frame_labels, frame_span
 from coadtr.data.splits import choose_validation
+from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from coadtr.data.label_rules import Segment
+    from coadtr.data.sources.label_rules import Segment
 
 __all__ = ["plan_tvseries"]
 
@@ -84,8 +84,8 @@ def plan_tvseries(
             (background, then the actions by name), ``cooadtr`` (as CoOadTR's own parser writes them), or a text
             file with one class name a line. None recognises ``cooadtr`` by its unused last column.
         info: List file (``data_info_new.json``).
-        rule: How segments of the text become frames, one of `coadtr.data.label_rules.LABEL_RULES`.
-        overlap: What a frame in several segments becomes, one of `coadtr.data.label_rules.OVERLAPS`.
+        rule: How segments of the text become frames, one of `coadtr.data.sources.label_rules.LABEL_RULES`.
+        overlap: What a frame in several segments becomes, one of `coadtr.data.sources.label_rules.OVERLAPS`.
         rate_hz: Frames a second. CoOadTR takes every fifth frame of 25 a second; LSTR's features have 4 Hz.
         validation_fraction: Part of the training sessions set aside for validation, where no text says which.
         seed: Seed of that choice.

@@ -6,7 +6,7 @@ import difflib
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from coadtr.data.label_rules import Segment
+from coadtr.data.sources.label_rules import Segment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

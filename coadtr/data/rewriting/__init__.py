@@ -1,0 +1,1 @@
+"""Stores out of stores: joined, divided, in another type."""
