@@ -6,6 +6,8 @@
     ├── ConfigError          a setting is unknown, out of range or at odds with another
     ├── DataError            a file of features or labels is not what it should be
     │   ├── SchemaError      not a feature store, or one of another schema version
+    │   ├── SourceError      a source of data has problems; lists them all
+    │   ├── StorageError     the disk refused what was to be written
     │   └── UnsafeFileError  a file asks for more than data (a pickle that imports something)
     ├── CheckpointError      an exported checkpoint is damaged, or does not fit what it meets
     ├── ShapeError           a tensor has another shape than the documented one
@@ -16,6 +18,13 @@ Every message names the offending value and says what to do about it. The comman
 as one line and leaves with a non-zero exit code; ``--debug`` adds the traceback.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = [
     "CheckpointError",
     "CoadtrError",
@@ -24,6 +33,8 @@ __all__ = [
     "MissingExtraError",
     "SchemaError",
     "ShapeError",
+    "SourceError",
+    "StorageError",
     "TrainingError",
     "UnsafeFileError",
 ]
@@ -43,6 +54,38 @@ class DataError(CoadtrError, ValueError):
 
 class SchemaError(DataError):
     """A file is not a coadtr feature store, or one of another schema version."""
+
+
+class SourceError(DataError):
+    """A source of data has problems.
+
+    Args:
+        source: File or folder that has them.
+        problems: One sentence each, naming place, value and remedy.
+        most: How many the message spells out.
+
+    Attributes:
+        problems: All of them.
+
+    Example:
+        >>> error = SourceError("a.csv", ["row 2: no label: give one", "row 9: no label: give one"], most=1)
+        >>> str(error), len(error.problems)
+        ('a.csv: row 2: no label: give one; and 1 more (dry_run=true prints all)', 2)
+    """
+
+    def __init__(self, source: object, problems: Iterable[str], *, most: int = 20) -> None:
+        self.source, self.problems, self.most = str(source), tuple(problems), most
+        more = len(self.problems) - most
+        rest = f"; and {more} more (dry_run=true prints all)" if more > 0 else ""
+        super().__init__(f"{self.source}: {'; '.join(self.problems[:most])}{rest}")
+
+    def __reduce__(self) -> tuple[type[SourceError], tuple[str, tuple[str, ...]]]:
+        """Return what makes an equal error, so that it crosses to another process."""
+        return type(self), (self.source, self.problems)
+
+
+class StorageError(DataError):
+    """A file could not be written: the disk is full, or the folder may not be written."""
 
 
 class UnsafeFileError(DataError):

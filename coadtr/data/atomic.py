@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coadtr.errors import DataError
+from coadtr.errors import DataError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +49,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         _claim(part, target)
         yield part
+        _settle(part)
         part.replace(target)
         complete = True
     finally:
@@ -64,6 +66,15 @@ def _claim(part: Path, target: Path) -> None:
         raise DataError(
             f"{target}: cannot be written ({error.strerror}): choose a folder that you may write"
         ) from error
+
+
+def _settle(part: Path) -> None:
+    """Wait until the disk has the contents: else a machine that goes down could leave the name without them."""
+    try:
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StorageError(f"{part}: cannot be completed ({error.strerror}): free some space and try again") from error
 
 
 def remove_empty(folders: list[Path]) -> None:

@@ -96,7 +96,7 @@ def import_features(
         coadtr.errors.ConfigError: unknown format 'tarball': use one of 'csv', 'exercises', 'lstr', 'oadtr', ...
     """
     plan_source = planner(format)
-    parameters = inspect.signature(plan_source).parameters.values()
+    parameters = tuple(inspect.signature(plan_source).parameters.values())
     known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     unknown = [name for name in options if name not in known]
     if unknown:
@@ -104,4 +104,8 @@ def import_features(
     if source is None and format != "exercises":
         raise ConfigError(f"format {format!r} needs a source: give source=PATH")
     plan = plan_source(None if source is None else Path(source), **options)
-    return carry_out(plan, Path(out), align=align, dry_run=dry_run, dtype=dtype, compression=compression)
+    chosen = {parameter.name: options.get(parameter.name, parameter.default) for parameter in parameters}
+    identity = f"{format} {[(name, chosen[name]) for name in known]!r}"
+    return carry_out(
+        plan, Path(out), identity=identity, align=align, dry_run=dry_run, dtype=dtype, compression=compression
+    )

@@ -17,7 +17,7 @@ from coadtr.data.storage.checking import FeatureType, check_dtype, check_video
 from coadtr.data.storage.journal import StoreJournal
 from coadtr.data.storage.schema import Header, VideoRecord
 from coadtr.data.storage.store import FeatureStore
-from coadtr.errors import ConfigError, DataError, UnsafeFileError
+from coadtr.errors import ConfigError, DataError, StorageError, UnsafeFileError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +69,7 @@ def carry_out(
     plan: ImportPlan,
     out: Path,
     *,
+    identity: str = "",
     align: str = "error",
     dry_run: bool = False,
     dtype: str | None = None,
@@ -82,6 +83,7 @@ def carry_out(
     Args:
         plan: What to write.
         out: Feature store to write.
+        identity: Text that tells this plan from others of the same source: the options that it was made with.
         align: ``'error'``: streams and labels of a video must have the same length; ``'trim'``: where they
             differ by at most 2 frames, all are cut to the shortest.
         dry_run: Read and check everything, and write nothing.
@@ -93,6 +95,7 @@ def carry_out(
 
     Raises:
         DataError: If anything is wrong with the source; all of it in one message. Nothing is left behind.
+        StorageError: If the disk is full; what is written stays, and the next call goes on with it.
         UnsafeFileError: If a file asks for more than data; nothing else is read then.
         ConfigError: If an option is unknown.
     """
@@ -103,9 +106,9 @@ def carry_out(
     with ExitStack() as stack:
         journal = None
         if not dry_run and not work.problems:
-            identity = f"{_identity(plan)} align={align}"
+            told = f"{_identity(plan)} {identity} align={align}"
             journal = stack.enter_context(
-                StoreJournal(out, work.header, identity=identity, dtype=dtype, compression=compression)
+                StoreJournal(out, work.header, identity=told, dtype=dtype, compression=compression)
             )
             kept = len(journal.done & {video.name for video in plan.videos})
         for video in progress(plan.videos, total=len(plan.videos), description="check" if dry_run else "import"):
@@ -114,6 +117,8 @@ def carry_out(
                     _count(work, journal.record(video.name), journal.labels(video.name))
                 else:
                     _take(work, video, None if work.problems else journal)
+            except StorageError:  # no fault of the source: what is written stays, to be gone on with
+                raise
             except UnsafeFileError:
                 if journal is not None:
                     journal.discard()

@@ -60,7 +60,7 @@ class Blocks:
             read first) or `FINITE` (and all its values are finite). Worker processes may share it.
 
     Example:
-        >>> file = h5py.File("a.h5", "w", driver="core", backing_store=False)
+        >>> file = h5py.File("blocks.h5", "w", driver="core", backing_store=False)
         >>> blocks = locate(file.create_dataset("rgb", data=np.ones((6, 2)), chunks=(4, 2), fletcher32=True))
         >>> blocks.rows, blocks.gap, blocks.known.tolist(), blocks.least_known(0, 3)
         (4, 4, [0, 0], 0)

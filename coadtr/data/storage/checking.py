@@ -99,24 +99,32 @@ def check_video(
     schema.check_split(split)
     if not (math.isfinite(rate_hz) and rate_hz > 0):
         raise DataError(f"field 'rate_hz': {rate_hz!r} frames a second: give a positive number")
-    arrays = _check_features(header, features, dtype)
-    targets, kind = _check_labels(header, labels, len(next(iter(arrays.values()))))
-    return CheckedVideo(arrays, targets, kind)
+    faults: list[str] = []
+    arrays = _check_features(header, features, dtype, faults)
+    frames = len(next(iter(arrays.values()))) if arrays and not faults else None
+    checked = _check_labels(header, labels, frames, faults)
+    if faults or checked is None:
+        raise DataError("; ".join(faults))
+    return CheckedVideo(arrays, *checked)
 
 
 def _check_features(
-    header: Header, features: Mapping[str, ArrayLike], dtype: FeatureType | None
+    header: Header, features: Mapping[str, ArrayLike], dtype: FeatureType | None, faults: list[str]
 ) -> dict[str, NDArray[Any]]:
     declared = header.streams
     if set(features) != set(declared):
-        raise DataError(f"has streams {schema.listing(features)} but the store declares {schema.listing(declared)}")
-    arrays = {
-        stream: _check_stream(stream, np.asarray(features[stream]), dim, dtype) for stream, dim in declared.items()
-    }
+        faults.append(f"has streams {schema.listing(features)} but the store declares {schema.listing(declared)}")
+        return {}
+    arrays = {}
+    for stream, dim in declared.items():
+        try:
+            arrays[stream] = _check_stream(stream, np.asarray(features[stream]), dim, dtype)
+        except DataError as error:
+            faults.append(str(error))
     lengths = {stream: len(array) for stream, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{stream!r} {length}" for stream, length in lengths.items())
-        raise DataError(f"streams differ in frames ({told}): cut or extract them alike")
+        faults.append(f"streams differ in frames ({told}): cut or extract them alike")
     return arrays
 
 
@@ -141,17 +149,22 @@ def _check_stream(stream: str, array: NDArray[Any], dim: int, dtype: FeatureType
     return stored
 
 
-def _check_labels(header: Header, labels: ArrayLike, frames: int) -> tuple[NDArray[Any], LabelKind]:
+def _check_labels(
+    header: Header, labels: ArrayLike, frames: int | None, faults: list[str]
+) -> tuple[NDArray[Any], LabelKind] | None:
     array, classes = np.asarray(labels), len(header.class_names)
     if array.dtype.kind not in "iub":
-        raise DataError(f"field 'labels': type {array.dtype}: labels are whole numbers")
+        faults.append(f"field 'labels': type {array.dtype}: labels are whole numbers")
+        return None
     if (array.ndim == 2 and array.shape[1] != classes) or array.ndim not in (1, 2):
-        raise DataError(f"field 'labels': shape {array.shape}: give (T,) or (T, {classes}), one per class")
-    if len(array) != frames:
-        raise DataError(f"has {frames} frames of features but {len(array)} labels: cut or extract them alike")
+        faults.append(f"field 'labels': shape {array.shape}: give (T,) or (T, {classes}), one per class")
+        return None
+    if frames is not None and len(array) != frames:
+        faults.append(f"has {frames} frames of features but {len(array)} labels: cut or extract them alike")
     kind: LabelKind = "index" if array.ndim == 1 else "multi-hot"
     fault = schema.label_fault(array, kind, classes)
     if fault is not None:
-        raise DataError(fault)
+        faults.append(fault)
+        return None
     small = np.uint8 if kind == "multi-hot" or classes <= 256 else np.int32
     return array.astype(small), kind

@@ -18,7 +18,7 @@ from coadtr.data.storage.checking import check_dtype
 from coadtr.data.storage.layout import check_compression
 from coadtr.data.storage.store import FeatureStore
 from coadtr.data.storage.writer import StoreWriter
-from coadtr.errors import DataError
+from coadtr.errors import DataError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,6 +82,7 @@ class StoreJournal:
         self._lock = FileLock(self.folder / _LOCK, timeout=0)
         self._records: dict[str, VideoRecord] = {}
         self._notes: dict[str, str] = {}
+        self._parts: dict[str, Path] = {}
         self._made: list[Path] = []
 
     def __enter__(self) -> Self:
@@ -95,7 +96,7 @@ class StoreJournal:
                 f"{self.path}: another process is writing it: wait for that one, or choose another out"
             ) from None
         except OSError as error:
-            raise DataError(
+            raise StorageError(
                 f"{self.path}: cannot be written ({error.strerror}): choose a folder that you may write"
             ) from error
         self._take_up()
@@ -104,9 +105,11 @@ class StoreJournal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.release()
         if not self._records:
-            self._remove()
+            # Before another process may take up the folder.
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.release()
+        remove_empty(self._made)
 
     @property
     def done(self) -> frozenset[str]:
@@ -124,7 +127,7 @@ class StoreJournal:
 
     def labels(self, name: str) -> schema.Labels:
         """Return the labels of a video that is there: ``(T,)`` class indices, or ``(T, C)`` zeros and ones."""
-        with FeatureStore(self._part(name)) as part:
+        with FeatureStore(self._parts[name]) as part:
             return part.labels(name)
 
     def add(
@@ -149,10 +152,11 @@ class StoreJournal:
 
         Raises:
             DataError: If something is not as it should be; the message names field and value, not the video.
+            StorageError: If the disk is full.
         """
         if name in self._records:
             raise DataError("is there already: give every video its own name")
-        part = self._part(name)
+        part = self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.h5"
         try:
             with StoreWriter(
                 part,
@@ -165,10 +169,13 @@ class StoreJournal:
                 compression=self._compression,
             ) as writer:
                 writer.add(name, split=split, rate_hz=rate_hz, features=features, labels=labels)
+        except StorageError:
+            raise
         except DataError as error:
             # The part is nothing that a user knows of.
             raise DataError(str(error).removeprefix(f"{part}: ").removeprefix(f"video {name!r}: ")) from error
-        self._admit(part)
+        # The name tells the contents: a part that the machine going down has damaged is not taken for a whole one.
+        self._admit(part.rename(part.with_stem(f"{part.stem}-{_digest(part)}")))
 
     def finish(
         self,
@@ -204,7 +211,7 @@ class StoreJournal:
             compression=self._compression,
         ) as writer:
             for name in progress(order, total=len(order), description="write"):
-                with h5py.File(self._part(name), "r") as part:
+                with h5py.File(self._parts[name], "r") as part:
                     writer.adopt(name, part["videos"][name], labels[name])
         self.discard()
         return self.path
@@ -213,11 +220,9 @@ class StoreJournal:
         """Remove all that was written so far."""
         self._records.clear()
         self._notes.clear()
+        self._parts.clear()
         for part in self.folder.glob("*.h5"):
             part.unlink(missing_ok=True)
-
-    def _part(self, name: str) -> Path:
-        return self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.h5"
 
     def _take_up(self) -> None:
         """Find what an earlier run has done; remove it if that was for another store."""
@@ -229,21 +234,26 @@ class StoreJournal:
             part.unlink(missing_ok=True)
         for part in sorted(self.folder.glob("*.h5")):
             try:
-                self._admit(part)
-            except DataError:  # the machine went down while it was written: the video is read again
+                whole = part.stem.partition("-")[2] == _digest(part)
+                if whole:
+                    self._admit(part)
+            except (DataError, OSError):
+                whole = False
+            if not whole:  # the machine went down while it was written: the video is read again
                 part.unlink()
 
     def _admit(self, part: Path) -> None:
         with FeatureStore(part) as store:
             (record,) = store.videos()
             note = store.attributes.get("note")
-        self._records[record.name] = record
+        self._records[record.name], self._parts[record.name] = record, part
         if isinstance(note, str):
             self._notes[record.name] = note
 
-    def _remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        remove_empty(self._made)
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
 def _alike(labels: Mapping[str, NDArray[Any]], classes: int, kind: str) -> dict[str, NDArray[Any]]:

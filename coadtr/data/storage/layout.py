@@ -44,7 +44,7 @@ def write_array(group: Any, name: str, array: NDArray[Any], *, compression: str 
 
     Example:
         >>> import h5py, numpy as np
-        >>> file = h5py.File("a.h5", "w", driver="core", backing_store=False)
+        >>> file = h5py.File("layout.h5", "w", driver="core", backing_store=False)
         >>> write_array(file, "rgb", np.zeros((3, 2), "f2"))
         >>> file["rgb"].chunks, file["rgb"].fletcher32
         ((3, 2), True)

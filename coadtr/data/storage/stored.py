@@ -31,7 +31,7 @@ def stored_group(parent: Any, name: str) -> h5py.Group | None:
         UnsafeFileError: If it is a link that leads elsewhere; the caller adds file and video.
 
     Example:
-        >>> file = h5py.File("a.h5", "w", driver="core", backing_store=False)
+        >>> file = h5py.File("stored.h5", "w", driver="core", backing_store=False)
         >>> file["b"] = h5py.SoftLink("/c")
         >>> stored_group(file, "b")
         Traceback (most recent call last):
@@ -53,7 +53,7 @@ def stored_dataset(parent: Any, name: str) -> h5py.Dataset | None:
         DataError: If it declares more than the file holds; the caller adds file and video.
 
     Example:
-        >>> file = h5py.File("a.h5", "w", driver="core", backing_store=False)
+        >>> file = h5py.File("stored-dataset.h5", "w", driver="core", backing_store=False)
         >>> file["b"] = [1, 2]
         >>> stored_dataset(file, "b").shape
         (2,)

@@ -113,7 +113,7 @@ def stream_faults(data: Any) -> Iterator[str]:
 
     Example:
         >>> import h5py, numpy as np
-        >>> file = h5py.File("a.h5", "w", driver="core", backing_store=False)
+        >>> file = h5py.File("verify.h5", "w", driver="core", backing_store=False)
         >>> list(stream_faults(file.create_dataset("rgb", data=np.array([[1.0, np.nan]]))))
         ['value nan at frame 0, channel 1: repair the source and import it again']
     """

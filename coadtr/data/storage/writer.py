@@ -14,7 +14,7 @@ from coadtr.data.storage import schema
 from coadtr.data.storage.checking import check_dtype, check_video
 from coadtr.data.storage.layout import check_compression, write_array
 from coadtr.data.storage.schema import Header, LabelKind
-from coadtr.errors import DataError
+from coadtr.errors import DataError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -89,7 +89,7 @@ class StoreWriter:
                 self._stack = stack.pop_all()
         except (OSError, RuntimeError) as error:
             self._file = None
-            raise DataError(f"{self.path}: cannot be written ({error}): free some space and try again") from error
+            raise StorageError(f"{self.path}: cannot be written ({error}): free some space and try again") from error
         return self
 
     def __exit__(
@@ -108,7 +108,9 @@ class StoreWriter:
         except (OSError, RuntimeError) as failure:
             if failure is error:
                 raise
-            raise DataError(f"{self.path}: cannot be completed ({failure}): free some space and try again") from failure
+            raise StorageError(
+                f"{self.path}: cannot be completed ({failure}): free some space and try again"
+            ) from failure
 
     def _write_header(self) -> None:
         attrs, header = self._file.attrs, self.header
@@ -192,7 +194,9 @@ class StoreWriter:
             self._file.attrs["label_kind"] = self._label_kind = kind
         except (OSError, RuntimeError, KeyError) as error:
             self._broken = True
-            raise self._fault(name, f"cannot be written ({error}): free some space and try again") from error
+            raise StorageError(
+                f"{self.path}: video {name!r}: cannot be written ({error}): free some space and try again"
+            ) from error
         self._names.add(name)
 
     def _fault(self, video: str, text: str) -> DataError:

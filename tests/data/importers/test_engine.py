@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from coadtr.data import FeatureStore
+from coadtr.data import FeatureStore, StoreJournal, import_features
 from coadtr.data.importers.engine import carry_out
 from coadtr.data.importers.plan import ImportPlan, PlannedVideo
-from coadtr.errors import ConfigError, DataError
+from coadtr.errors import ConfigError, DataError, SourceError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,6 +191,71 @@ def test_an_import_that_was_stopped_goes_on(tmp_path: Path) -> None:
     read.clear()
     assert carry_out(plan(stop=False), tmp_path / "a.h5", align="trim").kept == 0
     assert read == ["a", "b", "c", "d"]
+
+
+def test_a_full_disk_ends_the_import_and_keeps_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add, added = StoreJournal.add, []
+
+    def fill(journal: StoreJournal, name: str, **video: Any) -> None:
+        if len(added) == 2:
+            raise StorageError("cannot be written (No space left on device): free some space and try again")
+        added.append(name)
+        add(journal, name, **video)
+
+    plan = _plan(tmp_path, dict.fromkeys("abc", _arrays))
+    monkeypatch.setattr(StoreJournal, "add", fill)
+    with pytest.raises(StorageError, match="No space left"):
+        carry_out(plan, tmp_path / "a.h5")
+    monkeypatch.undo()
+    assert carry_out(plan, tmp_path / "a.h5").kept == 2
+
+
+def test_all_faults_of_a_video_are_told(tmp_path: Path) -> None:
+    def read() -> VideoArrays:
+        features, labels = _arrays()
+        features["rgb"][0, 1] = np.inf
+        return {"rgb": features["rgb"], "flow": np.ones((6, 3), "f4")}, labels * 2
+
+    with pytest.raises(SourceError, match=r"'rgb': value inf.*'flow': shape \(6, 3\).*'labels': value 2") as caught:
+        carry_out(_plan(tmp_path, {"a": read, **{f"v{index}": read for index in range(24)}}), tmp_path / "a.h5")
+    assert len(caught.value.problems) == 25
+    assert "and 5 more (dry_run=true prints all)" in str(caught.value)
+
+
+def _stop_after(monkeypatch: pytest.MonkeyPatch, videos: int) -> None:
+    add, added = StoreJournal.add, []
+
+    def stop(journal: StoreJournal, name: str, **video: Any) -> None:
+        if len(added) == videos:
+            raise KeyboardInterrupt
+        added.append(name)
+        add(journal, name, **video)
+
+    monkeypatch.setattr(StoreJournal, "add", stop)
+
+
+def test_an_import_with_other_options_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "recordings"
+    source.mkdir()
+    for name in "abcd":
+        rows = "".join(f"{index},{-index},{'rest' if index < 3 else 'lift'}\n" for index in range(6))
+        (source / f"{name}.csv").write_text(f"x,y,label\n{rows}")
+    options: dict[str, Any] = {"rate_hz": 4.0, "test": ["d"]}
+    _stop_after(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        import_features("stream-csv", source, tmp_path / "a.h5", drop=["x"], **options)
+    monkeypatch.undo()
+    # The width is the same, and nothing in the header tells which column was dropped.
+    report = import_features("stream-csv", source, tmp_path / "a.h5", drop=["y"], **options)
+    assert report.kept == 0
+    with FeatureStore(tmp_path / "a.h5") as store:
+        for name in "abcd":
+            assert store.features(name)[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    _stop_after(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        import_features("stream-csv", source, tmp_path / "b.h5", drop=["y"], **options)
+    monkeypatch.undo()
+    assert import_features("stream-csv", source, tmp_path / "b.h5", drop=["y"], align="trim", **options).kept == 0
 
 
 def test_options_and_headers_are_checked(tmp_path: Path) -> None:

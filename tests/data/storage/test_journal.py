@@ -8,12 +8,13 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 import pytest
 
 from coadtr.data import FeatureStore, StoreJournal
 from coadtr.data.storage.schema import Header
-from coadtr.errors import ConfigError, DataError
+from coadtr.errors import ConfigError, DataError, StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,6 +121,43 @@ def test_a_part_that_is_damaged_is_made_again(tmp_path: Path) -> None:
         journal.add(missing, **_video(missing))
         journal.finish(["a", "b"])
     assert _left(tmp_path) == ["a.h5"]
+
+
+def test_a_part_whose_values_were_lost_is_made_again(tmp_path: Path) -> None:
+    """A disk that loses power may keep a file's size and forget what is in it; a checksum of zeros is zero."""
+    with _journal(tmp_path / "whole.h5") as journal:
+        for name in "ab":
+            journal.add(name, **_video(name))
+        journal.finish(["a", "b"])
+    with _journal(tmp_path / "a.h5") as journal:
+        for name in "ab":
+            journal.add(name, **_video(name))
+    part = sorted((tmp_path / ".a.h5.parts").glob("*.h5"))[1]
+    with h5py.File(part) as file:
+        (video,) = file["videos"].values()
+        chunk = video["rgb"].id.get_chunk_info(0)
+    content = bytearray(part.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    part.write_bytes(content)
+    with _journal(tmp_path / "a.h5") as journal:
+        (lost,) = {"a", "b"} - journal.done
+        journal.add(lost, **_video(lost))
+        journal.finish(["a", "b"])
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_a_full_disk_is_no_fault_of_the_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with _journal(tmp_path / "a.h5") as journal:
+        journal.add("a", **_video("a"))
+        monkeypatch.setattr("coadtr.data.storage.writer.write_array", full)
+        with pytest.raises(StorageError, match=r"No space left on device.*free some space"):
+            journal.add("b", **_video("b"))
+    monkeypatch.undo()
+    with _journal(tmp_path / "a.h5") as journal:
+        assert journal.done == {"a"}
 
 
 def test_an_empty_journal_leaves_nothing(tmp_path: Path) -> None:
