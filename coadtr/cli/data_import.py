@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 
-from coadtr.cli.options import typed_options
+from coadtr.cli.options import as_settings, settings_named, typed_options
 from coadtr.cli.settings import a_path, group, of_kind, plain, require, whether
 from coadtr.data import import_features, render
 from coadtr.data.importers import planner
@@ -23,19 +23,24 @@ def main(cfg: DictConfig) -> None:
     if not whether(settings, "overwrite") and not dry_run and out.exists():
         raise ConfigError(f"{out} exists: choose another out, or say overwrite=true to replace it")
     layout = of_kind(str, settings["format"], "format")
-    report = import_features(
-        layout,
-        None if settings["source"] is None else a_path(settings, "source"),
-        out,
-        align=of_kind(str, settings["align"], "align"),
-        dry_run=dry_run,
-        dtype=None if settings["dtype"] is None else of_kind(str, settings["dtype"], "dtype"),
-        compression=None if settings["compression"] is None else of_kind(str, settings["compression"], "compression"),
-        **typed_options(planner(layout), group(settings, "options")),
-    )
+    plan = planner(layout)
+    options = typed_options(plan, group(settings, "options"))
+    with settings_named(plan, dry_run=dry_run):
+        report = import_features(
+            layout,
+            None if settings["source"] is None else a_path(settings, "source"),
+            out,
+            align=of_kind(str, settings["align"], "align"),
+            dry_run=dry_run,
+            dtype=None if settings["dtype"] is None else of_kind(str, settings["dtype"], "dtype"),
+            compression=(
+                None if settings["compression"] is None else of_kind(str, settings["compression"], "compression")
+            ),
+            **options,
+        )
     console = Console()
     console.print(render(report.summary))
     if report.kept:
         console.print(f"{report.kept} videos were kept from an import that was interrupted", highlight=False)
     for warning in report.warnings:
-        console.print(f"[yellow]warning[/]: {escape(warning)}", soft_wrap=True, highlight=False)
+        console.print(f"[yellow]warning[/]: {escape(as_settings(warning, plan))}", soft_wrap=True, highlight=False)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from coadtr.cli.options import typed_options
+from coadtr.cli.options import settings_named, typed_options
 from coadtr.cli.settings import a_path, group, of_kind, one_of, plain, require, watched, whether, whole
 from coadtr.data import render
 from coadtr.data.importers import planner
@@ -26,6 +26,7 @@ from coadtr.video import (
     on_ray,
     probe,
 )
+from coadtr.video.extraction import check_task
 
 __all__ = ["main"]
 
@@ -42,20 +43,25 @@ def main(cfg: DictConfig) -> None:
     sources = find_videos([str(one) for one in wanted])
     runner = one_of(("local", "ray"), settings["runner"], "runner")
     address = _text(group(settings, "ray"), "address")
-    if dry_run:
-        _show_sources(sources, extraction)
-        return
-    report = extract(
-        sources,
-        out,
-        extraction,
-        workers=whole(settings, "workers", least=1),
-        segments=None if settings["segments"] is None else a_path(settings, "segments"),
-        labels=typed_options(planner("csv"), group(settings, "labels"), "labels"),
-        compression=_text(settings, "compression"),
-        watched=watched(settings, "progress"),
-        work=on_ray(address) if runner == "ray" else extract_all,
-    )
+    workers, compression = whole(settings, "workers", least=1), _text(settings, "compression")
+    segments = None if settings["segments"] is None else a_path(settings, "segments")
+    labels = typed_options(planner("csv"), group(settings, "labels"), "labels")
+    with settings_named(planner("csv"), "labels", dry_run=dry_run):
+        if dry_run:
+            check_task(sources, extraction, segments=segments, labels=labels)
+            _show_sources(sources, extraction)
+            return
+        report = extract(
+            sources,
+            out,
+            extraction,
+            workers=workers,
+            segments=segments,
+            labels=labels,
+            compression=compression,
+            watched=watched(settings, "progress"),
+            work=on_ray(address) if runner == "ray" else extract_all,
+        )
     _show(report)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["is_url", "shown"]
+__all__ = ["is_live", "is_url", "shown"]
 
 _URL: Final = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
@@ -23,11 +23,30 @@ def is_url(source: str | Path) -> bool:
     return isinstance(source, str) and _URL.match(source) is not None
 
 
-def shown(source: str | Path) -> str:
-    """Return a source as messages show it: without the user and password that an address may carry.
+def is_live(source: str | Path) -> bool:
+    """Say whether ``source`` is an address that may never end, as that of a camera; ``http`` is taken for a file.
 
     Example:
-        >>> shown("rtsp://me:secret@camera/1")
-        'rtsp://***@camera/1'
+        >>> is_live("rtsp://camera/1"), is_live("https://host/a.mp4")
+        (True, False)
     """
-    return re.sub(r"(?<=://)[^/@]*@", "***@", str(source)) if is_url(source) else str(source)
+    return is_url(source) and not str(source).lower().startswith(("http://", "https://"))
+
+
+def shown(source: str | Path) -> str:
+    """Return a source as messages show it: without the user, password and query that an address may carry.
+
+    Passwords may hold any sign, so all up to the last ``@`` is hidden, even where that takes a host along.
+
+    Example:
+        >>> shown("rtsp://me:secret@camera/1"), shown("https://host/a.mp4?token=secret")
+        ('rtsp://***@camera/1', 'https://host/a.mp4?***')
+    """
+    if not is_url(source):
+        return str(source)
+    scheme, _, rest = str(source).partition("://")
+    user, at, place = rest.rpartition("@")
+    if re.search(r"[?#]", user):  # a sign of the password, or an @ in the query: either way nothing is safe to show
+        return f"{scheme}://***"
+    hidden = re.sub(r"([?#]).*", r"\1***", place, flags=re.DOTALL)
+    return f"{scheme}://***@{hidden}" if at else f"{scheme}://{hidden}"

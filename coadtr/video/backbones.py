@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from coadtr.video.sampling import Sampling
 
-__all__ = ["OFFLINE", "Backbone", "fingerprint", "load_backbone"]
+__all__ = ["OFFLINE", "Backbone", "check_sizes", "fingerprint", "load_backbone"]
 
 OFFLINE: Final = "efficientnet_lite0"
 """The backbone whose weights come with a package: it needs no download."""
@@ -75,9 +75,7 @@ class Backbone:
         if self.clip is None:
             return self.transform(frames[sampling.pick - sampling.size])
         clip = frames[-self.clip :]
-        if len({frame.shape for frame in clip}) > 1:
-            sizes = sorted({f"{frame.shape[2]}x{frame.shape[1]}" for frame in clip})
-            raise DataError(f"the picture changes its size ({', '.join(sizes)}): cut the video there")
+        check_sizes(clip)
         return self.transform(torch.stack(list(clip)))
 
     def compute(self, inputs: Tensor) -> Tensor:
@@ -88,6 +86,25 @@ class Backbone:
         with torch.inference_mode():
             features: Tensor = self.module(inputs.to(device))
             return features.flatten(1).float().cpu()
+
+
+def check_sizes(frames: Sequence[Tensor]) -> None:
+    """Refuse frames of more than one size.
+
+    Args:
+        frames: ``(3, H, W)`` each.
+
+    Raises:
+        DataError: If they differ in size.
+
+    Example:
+        >>> check_sizes([torch.zeros(3, 48, 64), torch.zeros(3, 90, 160)])
+        Traceback (most recent call last):
+        coadtr.errors.DataError: the picture changes its size (160x90, 64x48): cut the video there
+    """
+    sizes = sorted({f"{frame.shape[2]}x{frame.shape[1]}" for frame in frames})
+    if len(sizes) > 1:
+        raise DataError(f"the picture changes its size ({', '.join(sizes)}): cut the video there")
 
 
 def load_backbone(

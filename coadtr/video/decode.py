@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from coadtr.errors import ConfigError, DataError, MissingExtraError
-from coadtr.video.address import is_url, shown
-from coadtr.video.clock import Clock
+from coadtr.video.address import is_live, is_url, shown
+from coadtr.video.clock import MAX_GAP_S, Clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ class Frame:
     """One decoded frame; it becomes an RGB array only when asked, as most frames of a chunk are not used.
 
     Attributes:
-        time: Seconds since the first frame of the video.
+        time: Seconds since the start of the container, see `VideoReader`.
     """
 
     __slots__ = ("_frame", "_rgb", "time")
@@ -69,10 +69,12 @@ def _av() -> Any:
 class VideoReader:
     """Decode a video from its first frame to its last, in the order in which they are shown.
 
-    Times come from presentation time stamps, so frames of uneven length keep their times. The picture is turned
+    Times come from presentation time stamps, so frames of uneven length keep their times. They count from the start
+    of the container, as in a player: where the sound begins 2 s before the pictures, the first frame is at 2 s.
+    In a container that starts at another time than 0, and at cameras, time 0 is that start. The picture is turned
     upright. The first video stream is read; sound and cover pictures are left alone. A packet that cannot be
-    decoded is counted in ``damaged`` and passed over; a video that ends in damage, or well before its declared
-    end, raises `DataError` after its last good frame.
+    decoded is counted in ``damaged`` and passed over; a video that ends in damage or well before its declared
+    end, or whose time jumps by more than a minute, raises `DataError` after its last good frame.
 
     Args:
         source: File, or address that FFmpeg can open (``http://``, ``rtsp://`` and others).
@@ -105,7 +107,9 @@ class VideoReader:
             raise
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.rate_hz: float | None = float(rate) if rate else None
-        self._clock = Clock(self._container.format.name, float(self._stream.time_base or 0), self.rate_hz)
+        # The parts of a live stream begin as they arrive: what lies between them says nothing.
+        start = None if is_live(source) else self._start()
+        self._clock = Clock(self._container.format.name, float(self._stream.time_base or 0), self.rate_hz, start)
 
     def __enter__(self) -> Self:
         return self
@@ -126,13 +130,14 @@ class VideoReader:
 
     @property
     def declared_seconds(self) -> float | None:
-        """Length that the container declares, in seconds; the shortest if it names several."""
+        """Length that the container declares, in seconds from its start; the shortest if it names several."""
         if self._container.format.name == "avi" and self._stream.frames and self.rate_hz:
             # FFmpeg takes the length of an AVI without index from the size of the file, which may be cut.
             return float(self._stream.frames) / self.rate_hz
         known = []
         if self._stream.duration and self._stream.time_base:
-            known.append(float(self._stream.duration * self._stream.time_base))
+            begins = float((self._stream.start_time or 0) * self._stream.time_base)
+            known.append(max(0.0, begins - self._start()) + float(self._stream.duration * self._stream.time_base))
         if (tag := _tag_seconds(self._stream.metadata.get("DURATION"))) is not None:
             known.append(tag)
         if self._container.duration:
@@ -141,7 +146,11 @@ class VideoReader:
 
     def measured_rate(self) -> float | None:
         """Frames a second over the frames read so far, or none before the second."""
-        return (self.frames - 1) / self._clock.last if self.frames > 1 and self._clock.last > 0 else None
+        return (self.frames - 1) / self._clock.span if self.frames > 1 and self._clock.span > 0 else None
+
+    def _start(self) -> float:
+        """Return the time stamp at which the container starts, in seconds."""
+        return float((self._container.start_time or 0) / self._av.time_base)
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames; can be gone through once.
@@ -158,7 +167,10 @@ class VideoReader:
                     continue
             else:
                 faulty = False
+            good = self._clock.last
             time = self._clock.seconds(frame.pts, frame.dts)
+            if time - good > MAX_GAP_S:
+                raise self._broken(f"jumps from {good:.2f} s to {time:.2f} s", good)
             if self.max_seconds is not None and time >= self.max_seconds:
                 return
             self.frames += 1
@@ -196,8 +208,9 @@ class VideoReader:
         if reached < declared - max(_SHORT_S, _SHORT_PART * declared):
             raise self._broken(f"is cut short: it declares {declared:.2f} s")
 
-    def _broken(self, what: str) -> DataError:
-        good = f"{self.frames} frames up to {self._clock.last:.2f} s are good" if self.frames else "no frame is good"
+    def _broken(self, what: str, last: float | None = None) -> DataError:
+        last = self._clock.last if last is None else last
+        good = f"{self.frames} frames up to {last:.2f} s are good" if self.frames else "no frame is good"
         return DataError(f"{self.source}: {what}, {good}: copy or download it again, or cut it there")
 
     def _open(self, source: str | Path, timeout: float) -> Any:
@@ -208,7 +221,8 @@ class VideoReader:
                 options["options"] = {"rtsp_transport": "tcp"}
             name, remedy = str(source), "check the address and that it can be reached from here"
         else:
-            # A local file (a play list, say) is not to make this machine call another.
+            # A local file (a play list, say) is not to make this machine call another. FFmpeg has the same default
+            # for files; it is said here so that nobody's build or setting decides.
             options["options"] = {"protocol_whitelist": "file,crypto,data"}
             name, remedy = f"file:{source}", "give a video file"
         try:
@@ -250,7 +264,7 @@ def decode_frames(source: str | Path, *, max_seconds: float | None = None) -> It
         max_seconds: Stop after this much of the video; none for all of it.
 
     Yields:
-        Seconds since the first frame, and ``(H, W, 3)`` RGB uint8.
+        Seconds since the start of the container, and ``(H, W, 3)`` RGB uint8.
 
     Raises:
         DataError: If the source is no video, or is broken; then after the last good frame.

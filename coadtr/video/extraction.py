@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,13 +14,15 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from coadtr.data.atomic import replacing
 from coadtr.data.inspect import Summary, summarise
 from coadtr.data.storage.journal import StoreJournal
 from coadtr.data.storage.schema import Header
 from coadtr.data.storage.store import FeatureStore
-from coadtr.errors import ConfigError, DataError
-from coadtr.video.labelling import Labelling
+from coadtr.errors import ConfigError, DataError, StorageError
+from coadtr.video.labelling import Labelling, findings_path
 from coadtr.video.pool import extract_all
+from coadtr.video.sources import refuse_endless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from coadtr.video.sources import Source
     from coadtr.video.workers import Extraction, Networks, VideoFeatures
 
-__all__ = ["UNLABELLED", "ExtractionReport", "extract"]
+__all__ = ["UNLABELLED", "ExtractionReport", "check_task", "extract"]
 
 UNLABELLED: Final = ("background", "unlabelled")
 """Classes of a store without labels; all frames are of the second, which is neither trained on nor scored."""
@@ -101,6 +104,7 @@ def extract(
 
     Raises:
         DataError: If no video can be read, or the table does not fit the videos.
+        StorageError: If the disk is full; what is done is kept.
         ConfigError: If an option is unknown or out of range.
         MissingExtraError: If a package is missing.
 
@@ -110,22 +114,18 @@ def extract(
         Traceback (most recent call last):
         coadtr.errors.ConfigError: no video is given: `find_videos` finds those of a folder
     """
-    if not sources:
-        raise ConfigError("no video is given: `find_videos` finds those of a folder")
     if workers < 1:
         raise ConfigError(f"workers={workers!r}: give 1 or more")
     begun, out = time.monotonic(), Path(out)
-    labelling = None if segments is None else Labelling.read(Path(segments), labels or {}, sources)
+    labelling = check_task(sources, extraction, segments=segments, labels=labels)
     networks = extraction.load()
     run = _Run(sources, extraction, networks, labelled=labelling is not None)
     target = out if labelling is None else labelling.features_path(out)
-    if labelling is None or not run.is_done(target):
+    if labelling is None or not run.take_over(target):
         with StoreJournal(
             target, run.header, identity=run.identity, dtype=extraction.dtype, compression=compression
         ) as journal:
             run.go(journal, workers=workers, watched=watched, work=work)
-    else:
-        run.take_over(target)
     warnings = run.warnings
     if labelling is not None:
         warnings += labelling.label(target, out, attributes=run.attributes(), compression=compression)
@@ -141,6 +141,40 @@ def extract(
         seconds=time.monotonic() - begun,
         labelled=labelling is not None,
     )
+
+
+def check_task(
+    sources: Sequence[Source],
+    extraction: Extraction,
+    *,
+    segments: str | Path | None = None,
+    labels: dict[str, Any] | None = None,
+) -> Labelling | None:
+    """Check all that can be known before a video is read, and return the labelling, if there is one.
+
+    Args:
+        sources: The videos.
+        extraction: How features are to be made.
+        segments: Table of segments, or none.
+        labels: Options for that table.
+
+    Raises:
+        DataError: If the table is unsound, or names videos that are not there.
+        ConfigError: If an option is unknown or out of range, or a live address is to be read without an end.
+
+    Example:
+        >>> from coadtr.video.sources import Source
+        >>> from coadtr.video.workers import Extraction
+        >>> check_task([Source("door", "rtsp://camera/door")], Extraction())
+        Traceback (most recent call last):
+        coadtr.errors.ConfigError: rtsp://camera/door: may never end: give max_seconds
+    """
+    if not sources:
+        raise ConfigError("no video is given: `find_videos` finds those of a folder")
+    refuse_endless(sources, extraction.max_seconds)
+    if segments is None:
+        return None
+    return Labelling.read(Path(segments), labels or {}, sources, extraction.sampling)
 
 
 class _Run:
@@ -185,20 +219,25 @@ class _Run:
             attributes["skipped"] = {"videos": len(self.skipped), "first": first}
         return attributes
 
-    def is_done(self, path: Path) -> bool:
-        """Say whether a whole file of features, left by a run whose table did not fit, is that of this run."""
+    def take_over(self, path: Path) -> bool:
+        """Take over the features that a run left whose table did not fit, with all it found; say if there are any."""
         try:
             with FeatureStore(path) as store:
-                return store.attributes.get("identity") == self.identity
-        except DataError:
+                kept, same = len(store.videos()), store.attributes.get("identity") == self.identity
+            found = json.loads(findings_path(path).read_text(encoding="utf-8"))
+            if not same or found["identity"] != self.identity:
+                return False
+            self.skipped, self.warnings = dict(found["skipped"]), list(found["warnings"])
+        except (DataError, OSError, ValueError, TypeError, KeyError):
             return False
+        self.kept = kept
+        return True
 
-    def take_over(self, path: Path) -> None:
-        """Take note of what that run found."""
-        with FeatureStore(path) as store:
-            skipped: Any = store.attributes.get("skipped", {"first": {}})
-            self.kept = len(store.videos())
-        self.skipped = dict(skipped["first"])
+    def _note(self, path: Path) -> None:
+        """Write what was found, for `take_over`: an attribute of the features has no room for all of it."""
+        found = {"identity": self.identity, "skipped": self.skipped, "warnings": self.warnings}
+        with replacing(path) as part:
+            part.write_text(json.dumps(found), encoding="utf-8")
 
     def go(
         self, journal: StoreJournal, *, workers: int, watched: bool, work: Callable[..., Iterator[VideoFeatures]]
@@ -220,6 +259,8 @@ class _Run:
             raise DataError(f"none of {len(self.sources)} videos can be used: {told}")
         self.warnings = [f"video {name!r}: {journal.notes[name]}" for name in order if journal.notes.get(name)]
         extra = {"identity": self.identity} if self.labelled else {}
+        if self.labelled:
+            self._note(findings_path(journal.path))
         journal.finish(order, attributes={**self.attributes(), **extra}, label_kind="index")
 
     def _add(self, journal: StoreJournal, done: VideoFeatures) -> None:
@@ -233,6 +274,9 @@ class _Run:
                 labels=np.full(frames, UNLABELLED.index("unlabelled")),
                 note="; ".join(done.warnings) or None,
             )
+        except StorageError as error:
+            # Nothing is wrong with this video, and the next one would not find more room.
+            raise StorageError(f"{error}; what is done is kept: run the same command again to go on") from error
         except DataError as error:
             self.skipped[done.name] = str(error)
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
 
-from coadtr.errors import ConfigError
-from coadtr.video.backbones import Backbone, fingerprint
+from coadtr.errors import ConfigError, DataError
+from coadtr.video.backbones import Backbone, check_sizes, fingerprint
 from coadtr.video.torchvision_models import RANDOM, find_weights, load_weights
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ BOUND: Final = 20.0
 _GRID: Final = 4
 _SHORTER: Final = 224  # pixels of the shorter side on which flow is computed
 _LEAST: Final = 128  # what RAFT's correlation pyramid needs
+_LONGEST: Final = 8  # times the shorter side; the memory that RAFT needs grows with the square of the area
 
 
 def flow_picture(flow: Tensor) -> Tensor:
@@ -123,8 +124,12 @@ class FlowBackbone:
         Args:
             frames: ``(3, H, W)`` uint8 each, the chunk at the end.
             sampling: Size of the chunk.
+
+        Raises:
+            DataError: If the frames differ in size, or are more than 8 times as long as wide.
         """
         chunk = frames[-max(2, sampling.size) :]
+        check_sizes(chunk)
         height, width = _flow_size(*chunk[0].shape[1:])
         sized = [
             F.interpolate(frame[None].float(), size=(height, width), mode="bilinear", antialias=True) for frame in chunk
@@ -147,6 +152,10 @@ class FlowBackbone:
 
 def _flow_size(height: int, width: int) -> tuple[int, int]:
     """Return the size on which flow is computed: multiples of 8, as RAFT needs, the shorter side about 224."""
+    if max(height, width) > _LONGEST * min(height, width):
+        raise DataError(
+            f"a picture of {width}x{height} is too long for flow, which takes up to {_LONGEST} to 1: cut the picture"
+        )
     scale = _SHORTER / min(height, width)
     return tuple(max(_LEAST, round(side * scale / 8) * 8) for side in (height, width))  # type: ignore[return-value]
 

@@ -19,7 +19,7 @@ class VideoInfo:
 
     Attributes:
         source: File or address.
-        seconds: Length as the container declares it, or none (live streams).
+        seconds: Length as the container declares it, from its start, or none (live streams).
         rate_hz: Average frames a second, or none if unknown.
         width: Pixels of the upright picture.
         height: Pixels of the upright picture.

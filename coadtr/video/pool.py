@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from coadtr.errors import DataError
+from coadtr.video.sources import refuse_endless
 from coadtr.video.workers import extract_video
 
 if TYPE_CHECKING:
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from coadtr.video.workers import Extraction, Networks, VideoFeatures
 
 __all__ = ["extract_all"]
+
+# Videos handed to each process: one in work and one waiting. Features that are done wait in memory, so no more.
+_AHEAD: Final = 2
 
 
 def extract_all(
@@ -39,10 +45,11 @@ def extract_all(
         workers: Processes; 1 works in this one.
         tell: Called with the number of video frames decoded since the last call.
 
-    Yields:
+    Returns:
         What came of each video: in the order given with one worker, as they are done with more.
 
     Raises:
+        ConfigError: If an address may never end, before any video is read.
         DataError: If a worker process dies.
 
     Example:
@@ -51,20 +58,33 @@ def extract_all(
         >>> [done.name for done in extract_all([Source("a", "a.mp4")], Extraction(), networks={})]
         ['a']
     """
+    refuse_endless(sources, extraction.max_seconds)
     if workers == 1 or len(sources) < 2:
-        for source in sources:
-            yield extract_video(source, extraction, networks=networks, tell=tell)
-        return
+        return (extract_video(source, extraction, networks=networks, tell=tell) for source in sources)
+    return _by_processes(sources, extraction, workers, tell)
+
+
+def _by_processes(
+    sources: Sequence[Source], extraction: Extraction, workers: int, tell: Callable[[int], None] | None
+) -> Iterator[VideoFeatures]:
     pool = ProcessPoolExecutor(
         min(workers, len(sources)), mp_context=multiprocessing.get_context("spawn"), initializer=_begin
     )
     try:
-        futures = [pool.submit(extract_video, source, extraction) for source in sources]
-        for future in as_completed(futures):
+        waiting = iter(sources)
+        pending: set[Future[VideoFeatures]] = set()
+        while True:
+            more = itertools.islice(waiting, _AHEAD * workers - len(pending))
+            pending |= {pool.submit(extract_video, source, extraction) for source in more}
+            if not pending:
+                return
+            future = next(iter(wait_for(pending, return_when=FIRST_COMPLETED).done))
+            pending.remove(future)
             done = future.result()
             if tell is not None:
                 tell(done.frames)
             yield done
+            del done, future
     except BrokenProcessPool as error:
         raise DataError(
             "a worker process ended at once (out of memory, or a decoder that crashed): run the same command again "

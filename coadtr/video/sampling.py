@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 from coadtr.data.storage.schema import listing
-from coadtr.errors import ConfigError
+from coadtr.errors import ConfigError, DataError
 
-__all__ = ["PRESETS", "TOLERANCE_S", "Sampling", "Timed", "chunks", "resample"]
+__all__ = ["PRESETS", "TOLERANCE_S", "Sampling", "Timed", "chunks", "even_rate", "resample"]
 
 PRESETS: Final = ("lstr", "oadtr", "rate")
 TOLERANCE_S: Final = 1e-3
@@ -20,6 +20,8 @@ TOLERANCE_S: Final = 1e-3
 
 _CHUNK: Final = 6
 _LSTR_VIDEO_HZ: Final = 24.0
+_USUAL_HZ: Final = 25.0  # of a video that neither declares nor shows a rate
+_RATE_PART: Final = 0.02  # a declared rate that is farther from the counted one is wrong
 
 
 class Timed(Protocol):
@@ -27,7 +29,7 @@ class Timed(Protocol):
 
     @property
     def time(self) -> float:
-        """Seconds since the first frame."""
+        """Seconds since the start of the video."""
         ...
 
 
@@ -46,9 +48,9 @@ class Sampling:
     `rate`   ``rate_hz * chunk``         ``chunk``    the middle one        ``rate_hz``
     ======== =========================== ============ ===================== ==============
 
-    At time t the frame shown is the latest whose time is at most t (and a millisecond). `lstr` looks at times
-    k / 24; `rate` at the middles of ``chunk`` equal parts of each interval of ``1 / rate_hz`` seconds. A chunk
-    that is not complete when the video ends is dropped.
+    At time t the frame shown is the latest whose time is at most t (and a millisecond), or the first where there is
+    none yet. `lstr` looks at times k / 24; `rate` at the middles of ``chunk`` equal parts of each interval of
+    ``1 / rate_hz`` seconds. A chunk that is not complete when the video ends is dropped.
 
     Attributes:
         preset: ``'lstr'``, ``'oadtr'`` or ``'rate'``.
@@ -124,7 +126,7 @@ def resample(
     One frame is held at a time, so the stream may be endless.
 
     Args:
-        frames: Frames in the order of their times, the first at time 0.
+        frames: Frames in the order of their times; the first is shown from time 0 on.
         rate_hz: Frames a second to yield.
         offset: Seconds of the first.
         hold: Seconds for which the last frame is shown; none for as long as the one before it.
@@ -194,3 +196,51 @@ def chunks(
             recent.extend([chunk[0]] * (max(context, size) - size))
         recent.extend(chunk)
         yield tuple(recent)
+
+
+def even_rate(
+    sampling: Sampling, starts: Sequence[float], *, declared: float | None, counted: float | None
+) -> tuple[float, list[str]]:
+    """Return the features a second of a video, once its chunks are known, and what is odd about it.
+
+    Labels lie at even times. `oadtr` hangs on the rate of the video, so each of its chunks has to start within half
+    a chunk of the even time: by the declared rate, or else by the counted one.
+
+    Args:
+        sampling: Which frames made the chunks.
+        starts: Seconds at which the chunks start, one or more.
+        declared: Frames a second that the video declares, or none.
+        counted: Frames a second that were counted, or none.
+
+    Raises:
+        DataError: If chunks of `oadtr` start at other times.
+
+    Example:
+        >>> even_rate(Sampling(preset="oadtr"), [0.0, 0.24, 0.48], declared=25.0, counted=25.0)
+        (4.166666666666667, [])
+    """
+    if sampling.preset != "oadtr":
+        return sampling.feature_rate_hz(0.0), []
+    apart = declared is None or (counted is not None and abs(counted - declared) > _RATE_PART * declared)
+    if declared is not None and not apart and _fits(starts, sampling.feature_rate_hz(declared)):
+        return sampling.feature_rate_hz(declared), []
+    video_rate = counted or declared or _USUAL_HZ
+    rate = sampling.feature_rate_hz(video_rate)
+    if not _fits(starts, rate):
+        chunk, drift = _worst_drift(starts, rate)
+        raise DataError(
+            f"its frames are uneven in time: chunk {chunk} starts at {starts[chunk]:.2f} s, and would at "
+            f"{starts[chunk] - drift:.2f} s by {video_rate:.5g} frames a second: use sampling=lstr"
+        )
+    said = "no rate" if declared is None else f"{declared:.6g} frames a second"
+    return rate, [f"declares {said} but shows {video_rate:.6g}, which is used: see sampling=lstr"]
+
+
+def _fits(starts: Sequence[float], rate_hz: float) -> bool:
+    return abs(_worst_drift(starts, rate_hz)[1]) <= 0.5 / rate_hz
+
+
+def _worst_drift(starts: Sequence[float], rate_hz: float) -> tuple[int, float]:
+    """Return the chunk whose start is farthest from ``k / rate_hz``, and how many seconds after it it starts."""
+    drifts = [start - index / rate_hz for index, start in enumerate(starts)]
+    return max(enumerate(drifts), key=lambda item: abs(item[1]))

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from coadtr.data.storage.schema import check_name, listing
-from coadtr.errors import DataError
+from coadtr.errors import ConfigError, DataError
 from coadtr.video.address import is_url, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["VIDEO_SUFFIXES", "Source", "find_videos"]
+__all__ = ["VIDEO_SUFFIXES", "Source", "find_videos", "refuse_endless"]
 
 VIDEO_SUFFIXES: Final = frozenset(
     f".{ending}"
@@ -91,6 +91,28 @@ def find_videos(videos: str | Path | Sequence[str | Path]) -> tuple[Source, ...]
     return tuple(found[name] for name in sorted(found))
 
 
+def refuse_endless(sources: Sequence[Source], max_seconds: float | None) -> None:
+    """Refuse live addresses that are to be read without an end.
+
+    Args:
+        sources: The videos.
+        max_seconds: How much is read of each; none for all of it.
+
+    Raises:
+        ConfigError: If there are any, naming them.
+
+    Example:
+        >>> refuse_endless([Source("film", "http://host/film.mp4")], None)
+        >>> refuse_endless([Source("door", "rtsp://camera/door")], None)
+        Traceback (most recent call last):
+        coadtr.errors.ConfigError: rtsp://camera/door: may never end: give max_seconds
+    """
+    places = [source.location for source in sources]
+    endless = [shown(place) for place in places if is_url(place) and not place.lower().startswith("http")]
+    if endless and max_seconds is None:
+        raise ConfigError(f"{', '.join(endless)}: may never end: give max_seconds")
+
+
 def _files(path: Path, problems: list[str]) -> list[Path]:
     """Return the files that a path or pattern stands for."""
     if path.is_dir():
@@ -114,8 +136,8 @@ def _files(path: Path, problems: list[str]) -> list[Path]:
 
 def _enter(found: dict[str, Source], location: str, problems: list[str]) -> None:
     if is_url(location):
-        parts = urlsplit(location)
-        name = PurePosixPath(parts.path).stem or parts.hostname or "stream"
+        parts = urlsplit(shown(location))  # a password may look like a path
+        name = PurePosixPath(parts.path).stem or (parts.hostname or "").strip("*") or "stream"
     else:
         name = Path(location).stem
     try:

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from coadtr.data.storage.schema import check_name, listing
 from coadtr.errors import ConfigError, DataError
-from coadtr.video.address import is_url, shown
+from coadtr.video.address import shown
 from coadtr.video.backbones import OFFLINE, Backbone, load_backbone
 from coadtr.video.decode import VideoReader
 from coadtr.video.flow import FlowBackbone, load_flow
-from coadtr.video.sampling import Sampling, chunks
+from coadtr.video.sampling import Sampling, chunks, even_rate
+from coadtr.video.sources import refuse_endless
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,9 +33,6 @@ DTYPES = ("float16", "float32")
 
 Networks: TypeAlias = dict[str, Backbone | FlowBackbone]
 """The network that makes each stream, by its name."""
-
-# Rates of the same video, as declared and as counted, that differ by more are told apart.
-_RATE_PART = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,11 +151,11 @@ def extract_video(
         tell: Called now and then with the number of video frames decoded since the last call.
 
     Returns:
-        The features; or the problem, if the video cannot be read to its end.
+        The features; or the problem, if the video cannot be read to its end, or a network fails on it.
 
     Raises:
         ConfigError: If the networks do not fit, or a live address is to be read without end.
-        DataError: If weights cannot be had.
+        DataError: If weights cannot be had, or the device fails for good.
 
     Example:
         >>> from coadtr.video.sources import Source
@@ -165,8 +163,7 @@ def extract_video(
         'cannot be opened (No such file or directory): give a video file'
     """
     check_name(source.name, what="video")
-    if extraction.max_seconds is None and is_url(source.location) and not source.location.startswith("http"):
-        raise ConfigError(f"{shown(source.location)}: may never end: give max_seconds")
+    refuse_endless([source], extraction.max_seconds)
     networks = _networks(extraction) if networks is None else networks
     with _computing(extraction):
         try:
@@ -174,7 +171,12 @@ def extract_video(
                 return _read(reader, source.name, extraction, networks, tell)
         except DataError as error:
             text = str(error).removeprefix(f"{shown(source.location)}: ")
-            return VideoFeatures(name=source.name, problem=text)
+        except (RuntimeError, MemoryError) as error:  # torch tells a lack of memory by the former
+            cause = " ".join(str(error).split())[:200] or type(error).__name__
+            if cause.startswith("CUDA error"):  # nothing runs on that device any more: no fault of this video
+                raise DataError(f"device {extraction.device} failed ({cause}): run the same command again") from error
+            text = f"the networks fail on it ({cause}): look at the video, or use a smaller batch_size"
+        return VideoFeatures(name=source.name, problem=text)
 
 
 @functools.lru_cache(maxsize=1)
@@ -206,6 +208,7 @@ def _read(
     sampling = extraction.sampling
     done: dict[str, list[NDArray[Any]]] = {stream: [] for stream in networks}
     waiting: dict[str, list[Tensor]] = {stream: [] for stream in networks}
+    starts: list[float] = []
     told = 0
 
     def flush() -> None:
@@ -217,7 +220,8 @@ def _read(
 
     context = max(network.context for network in networks.values())
     for chunk in chunks(reader, sampling, context=context):
-        tensors = _tensors(chunk)
+        starts.append(chunk[-sampling.size].time)
+        tensors = _Lazy(chunk)
         for stream, network in networks.items():
             waiting[stream].append(network.prepare(tensors, sampling))
         if len(waiting[next(iter(networks))]) == extraction.batch_size:
@@ -230,7 +234,7 @@ def _read(
         tell(reader.frames - told)
     if not any(done.values()):
         raise DataError(f"has {reader.frames} frames, less than one chunk of {sampling.size}: leave it out")
-    rate, warnings = _feature_rate(reader, sampling)
+    rate, warnings = even_rate(sampling, starts, declared=reader.rate_hz, counted=reader.measured_rate())
     if reader.damaged:
         warnings.append(f"{reader.damaged} damaged packets or frames were passed over: look at the video")
     return VideoFeatures(
@@ -257,10 +261,6 @@ class _Lazy(Sequence[Tensor]):
         return torch.from_numpy(self._frames[index].rgb).permute(2, 0, 1)
 
 
-def _tensors(chunk: Sequence[Frame]) -> Sequence[Tensor]:
-    return _Lazy(chunk)
-
-
 def _narrow(features: NDArray[Any], dtype: str) -> NDArray[Any]:
     with np.errstate(over="ignore"):
         narrow = features.astype(dtype)
@@ -269,17 +269,3 @@ def _narrow(features: NDArray[Any], dtype: str) -> NDArray[Any]:
         remedy = "say dtype=float32" if np.isfinite(largest) else "use another backbone"
         raise DataError(f"the features reach {largest:g}, which {dtype} does not hold: {remedy}")
     return narrow
-
-
-def _feature_rate(reader: VideoReader, sampling: Sampling) -> tuple[float, list[str]]:
-    """Return the features a second, and what is odd about it: `oadtr` hangs on the rate of the video."""
-    declared, counted = reader.rate_hz, reader.measured_rate()
-    if sampling.preset != "oadtr":
-        return sampling.feature_rate_hz(0.0), []
-    if declared is None or (counted is not None and abs(counted - declared) > _RATE_PART * declared):
-        rate = counted or declared or 25.0
-        said = "no rate" if declared is None else f"{declared:g} frames a second"
-        return sampling.feature_rate_hz(rate), [
-            f"declares {said} but shows {rate:.4g}, which is used: see sampling=lstr"
-        ]
-    return sampling.feature_rate_hz(declared), []

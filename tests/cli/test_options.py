@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from coadtr.cli.options import typed_options
-from coadtr.errors import ConfigError
+from coadtr.cli.options import as_settings, settings_named, typed_options
+from coadtr.errors import ConfigError, DataError, SourceError, StorageError
 
 
 def _plan(
@@ -56,3 +56,57 @@ def test_values_of_the_right_kind_come_through() -> None:
 def test_other_values_are_refused_by_name(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         typed_options(_plan, given)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("drop its rows, or say missing=skip", "drop its rows, or say options.missing=skip"),
+        ("overlap='fist': use one of 'multi-hot'", "options.overlap='fist': use one of 'multi-hot'"),
+        ("made at 4 Hz: drop rate_hz", "made at 4 Hz: drop options.rate_hz"),
+        ("at 4 Hz: drop rate_hz; video 'b': ends", "at 4 Hz: drop options.rate_hz; video 'b': ends"),
+        ("give rate_hz, the frames a second", "give options.rate_hz, the frames a second"),
+        ("rate_hz must be given: the rate", "options.rate_hz must be given: the rate"),
+        ("choose one with dataset=, out of 'A'", "choose one with options.dataset=, out of 'A'"),
+        # Nothing that is no option, and nothing twice; files and names stay what they are.
+        ("say align=trim", "say align=trim"),
+        ("say options.missing=skip", "say options.missing=skip"),
+        ("/data/missing=skip.csv: drop the column rate_hz", "/data/missing=skip.csv: drop the column rate_hz"),
+        ("video 'missing=1': drop one of the two", "video 'missing=1': drop one of the two"),
+        ("my_missing=1, rate_hz of the video", "my_missing=1, rate_hz of the video"),
+    ],
+)
+def test_remedies_name_settings(said: str, shown: str) -> None:
+    def plan(*, missing: str, overlap: str, rate_hz: float, dataset: str) -> None:
+        """Stand for an importer."""
+
+    assert as_settings(said, plan) == shown
+
+
+@pytest.mark.parametrize("kind", [ConfigError, DataError, StorageError])
+def test_errors_are_told_in_settings_and_stay_what_they_are(kind: type[Exception]) -> None:
+    with pytest.raises(kind, match=r"^a\.csv: say labels\.seed=1$") as caught, settings_named(_plan, "labels"):
+        raise kind("a.csv: say seed=1")
+    assert type(caught.value) is kind
+    with pytest.raises(KeyError, match="seed=1"), settings_named(_plan):
+        raise KeyError("seed=1")
+
+
+def test_a_dry_run_prints_all_problems(capsys: pytest.CaptureFixture[str]) -> None:
+    problems = [f"row {row}: say seed={row}" for row in range(2, 32)]
+    with (
+        pytest.raises(SourceError, match=r"row 2: say options\.seed=2; .*; and 10 more") as short,
+        settings_named(_plan),
+    ):
+        raise SourceError("a.csv", problems)
+    assert short.value.problems[29] == "row 31: say options.seed=31"
+    assert capsys.readouterr().out == ""
+    with (
+        pytest.raises(DataError, match=r"^a\.csv: 30 problems, all printed above$"),
+        settings_named(_plan, dry_run=True),
+    ):
+        raise SourceError("a.csv", problems)
+    assert capsys.readouterr().out.splitlines() == [f"row {row}: say options.seed={row}" for row in range(2, 32)]
+    with pytest.raises(SourceError, match=r"^a\.csv: row 2"), settings_named(_plan, dry_run=True):
+        raise SourceError("a.csv", problems[:1])
+    assert capsys.readouterr().out == ""

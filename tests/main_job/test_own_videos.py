@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,15 +14,14 @@ import coadtr
 from coadtr.data import FeatureStore
 from tests.cli.calling import QUICK, ROOT, SMALL, refuse, succeed
 
-# What can be seen in the four clips, roughly; the class is in clips of every split.
-SEGMENTS = """\
-video,start,end,label,split
-carphone_pristine,1.0,3.0,talk,train
-demo_arm_wrestling,2.0,8.5,move,train
-flipping_a_pancake,1.0,4.0,move,validation
-flipping_a_pancake,5.0,7.0,talk,validation
-mmaction_test,1.0,4.0,move,test
-"""
+
+def section() -> tuple[str, list[list[str]]]:
+    """Return the table that the page prints, and the words of the commands that it gives for it."""
+    page = (ROOT / "docs/data.md").read_text()
+    (text,) = re.findall(r"^## Your own videos\n(.*?)^## ", page, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    table, commands = blocks[:2]
+    return table, [shlex.split(line) for line in commands.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +30,10 @@ def worked(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("av", reason="needs the extra `video`")
     folder = tmp_path_factory.mktemp("own")
     shutil.copytree(shared_data / "clips", folder / "clips")
-    (folder / "segments.csv").write_text(SEGMENTS)
-    page = (ROOT / "docs/data.md").read_text()
-    (block,) = re.findall(r"```\n(coadtr extract videos=clips segments=.*?)```", page, re.DOTALL)
-    extract, train, replay = (line.split()[1:] for line in block.strip().splitlines())
+    table, commands = section()
+    (folder / "segments.csv").write_text(table)
+    assert [words[:2] for words in commands] == [["coadtr", name] for name in ("extract", "train", "replay")]
+    extract, train, replay = (words[1:] for words in commands)
     succeed(*extract, folder=folder)
     succeed(*train, *SMALL, "trainer.max_epochs=2", "trainer.sequence_length=16", folder=folder)
     succeed(*replay, *QUICK, folder=folder)

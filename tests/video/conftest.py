@@ -92,6 +92,12 @@ def blot(path: Path, packet: int) -> Path:
     return path
 
 
+def join(path: Path, *parts: Path) -> Path:
+    """Put transport streams one after the other."""
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
 def cut(path: Path, part: float) -> Path:
     """Keep the first part of a file."""
     content = path.read_bytes()

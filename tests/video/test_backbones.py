@@ -198,6 +198,15 @@ def test_flow_features_follow_motion() -> None:
     assert flow.prepare(frames, single).shape[0] == 2
 
 
+def test_flow_refuses_pictures_that_it_cannot_take() -> None:
+    flow = load_flow("raft_small", "random", image=None)
+    with pytest.raises(DataError, match=r"the picture changes its size \(100x100, 160x90\): cut the video there"):
+        flow.prepare([*pictures(5), *pictures(1, 100, 100)], LSTR)
+    assert flow.prepare([*pictures(1, 100, 100), *pictures(6)], LSTR).shape[0] == 6
+    with pytest.raises(DataError, match=r"a picture of 4000x4 is too long for flow, which takes up to 8 to 1"):
+        flow.prepare(pictures(6, 4, 4000), LSTR)
+
+
 def test_pictures_of_flow() -> None:
     flow = torch.tensor([[0.0, 20.0, -50.0], [0.0, 0.0, 0.0]]).reshape(1, 2, 1, 3)
     image = flow_picture(flow)

@@ -77,6 +77,42 @@ def test_bad_calls(clips: Path, tmp_path: Path, words: tuple[str, ...], code: in
     refuse("extract", *words, folder=tmp_path, code=code, names=names)
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "names"),
+    [
+        (("labels.overlap=fist",), 2, ("labels.overlap='fist'",)),
+        (("labels.ignored=nonsense",), 2, ("labels.ignored='nonsense' is no class",)),
+        (("labels.rule=lstr", "sampling=oadtr"), 2, ("labels.rule=lstr", "sampling=oadtr")),
+        (("labels.test_fraction=2",), 2, ("labels.test_fraction=2",)),
+        (("labels.unlisted=skip",), 2, ("segments.csv: 2 videos", "column split", "labels.test_fraction=0")),
+        (("videos=clips/a.mp4",), 1, ("'b' is not among the videos", "labels.missing=skip")),
+        (("videos=[clips,'rtsp://camera/1']",), 2, ("rtsp://camera/1: may never end: give max_seconds",)),
+    ],
+)
+def test_what_can_be_known_is_refused_before_any_work(
+    clips: Path, tmp_path: Path, words: tuple[str, ...], code: int, names: tuple[str, ...]
+) -> None:
+    (tmp_path / "segments.csv").write_text("video,start,end,label\na,0,1,lift\nb,1,2,turn\n")
+    calls = ("videos=clips", "out=a.h5", "segments=segments.csv", *words)
+    last = {word.partition("=")[0]: word for word in calls}
+    for dry_run in ("true", "false"):
+        refuse("extract", *last.values(), f"dry_run={dry_run}", folder=tmp_path, code=code, names=names)
+
+
+def test_remedies_of_an_import_are_settings(clips: Path, tmp_path: Path) -> None:
+    succeed("extract", "videos=clips", "out=features.h5", *FAST, folder=tmp_path)
+    (tmp_path / "segments.csv").write_text("video,start,end,label\na,0,9,lift\nkitchen,1,2,turn\n")
+    words = ("data", "import", "format=csv", "source=segments.csv", "out=out.h5", "options.features=features.h5")
+    for more, code, name in (
+        ((), 1, "'kitchen' (row 3) has no features: add them, drop its rows, or say options.missing=skip"),
+        (("options.missing=skip",), 1, "or say options.outside=cut to drop"),
+        (("options.missing=skip", "options.rate_hz=5"), 1, "made at 4 Hz: drop options.rate_hz"),
+        (("options.missing=skip", "options.unlisted=error"), 1, "say options.unlisted=background"),
+        (("options.missing=skip", "options.seed=-1"), 2, "options.seed=-1: give 0"),
+    ):
+        refuse(*words, *more, folder=tmp_path, code=code, names=(name,))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_run_goes_on_with_the_same_bytes(

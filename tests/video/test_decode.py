@@ -8,13 +8,14 @@ import wave
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from coadtr.errors import ConfigError, DataError
 from coadtr.video import VideoReader, decode_frames, probe
+from coadtr.video.address import is_live, shown
 from coadtr.video.clock import Clock
 from tests.video.conftest import blot, cut, number_of, picture, turn
 
@@ -44,6 +45,48 @@ def test_frames_of_uneven_length_keep_their_times(tmp_path: Path, write_video: W
         assert numbers == list(range(40))
         np.testing.assert_allclose(times, (stamps[:40] - stamps[0]) / 1000, atol=1e-3)
         assert times[0] == 0.0
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_pictures_that_begin_after_the_sound_keep_the_time_of_a_player(
+    tmp_path: Path, write_video: Write, name: str
+) -> None:
+    stamps = [2000 + 40 * index for index in range(50)]
+    path = write_video(tmp_path / name, 50, rate=25, stamps_ms=stamps, audio=True)
+    times, numbers = read(path)
+    assert numbers == list(range(50))
+    # The encoder of the sound begins some milliseconds before time 0.
+    np.testing.assert_allclose(times, np.array(stamps) / 1000, atol=0.07)
+    np.testing.assert_allclose(np.diff(times), 0.04, atol=2e-3)
+    with VideoReader(path) as reader:
+        assert len(list(reader)) == 50
+        assert reader.measured_rate() == pytest.approx(25, rel=1e-3)
+        assert reader.declared_seconds == pytest.approx(4.0, abs=0.1)
+    assert read(path, max_seconds=3)[0][-1] == pytest.approx(2.96, abs=0.07)
+    silent = write_video(tmp_path / f"silent.{name}", 50, rate=25, stamps_ms=stamps)
+    assert read(silent)[0][0] == 0.0
+
+
+def test_the_clock_begins_with_the_container() -> None:
+    clock = Clock("mpegts", 0.001, 25.0, 9.0)
+    np.testing.assert_allclose([clock.seconds(stamp, None) for stamp in (9500, 9540, 100)], [0.5, 0.54, 0.58])
+    assert clock.span == pytest.approx(0.08)
+    assert (
+        Clock("mpegts", 0.001, 25.0, 9.0).seconds(9030, None) == 0.0
+    )  # less than a frame: the sound codec's own delay
+    assert Clock("mpegts", 0.001, 25.0, 9.0).seconds(8000, None) == 0.0
+    assert Clock("avi", 0.001, 25.0, 9.0).seconds(9500, 9500) == 0.0
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_a_jump_in_the_time_stamps_is_broken(tmp_path: Path, write_video: Write, name: str) -> None:
+    stamps = [*range(0, 1200, 40), *range(50_000, 51_200, 40)]
+    assert read(write_video(tmp_path / name, 60, stamps_ms=stamps))[0][30] == pytest.approx(50)
+    stamps[30:] = range(100_000_000, 100_001_200, 40)
+    path = write_video(tmp_path / name, 60, stamps_ms=stamps)
+    message = r"jumps from 1\.16 s to 100000\.00 s, 30 frames up to 1\.16 s are good"
+    with pytest.raises(DataError, match=message):
+        list(decode_frames(path))
 
 
 def test_frames_without_time_stamps_come_one_after_the_other(tmp_path: Path, write_video: Write) -> None:
@@ -146,11 +189,25 @@ def test_what_is_no_video_is_refused(tmp_path: Path, write_video: Write) -> None
         list(decode_frames(tmp_path / "empty.mkv"))
 
 
-def test_a_play_list_does_not_call_out(tmp_path: Path) -> None:
-    path = tmp_path / "list.m3u8"
-    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
-    with pytest.raises(DataError, match=r"list\.m3u8: "):
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{}/a.ts\n#EXT-X-ENDLIST\n"),
+        ("list.ffconcat", "ffconcat version 1.0\nfile {}/a.ts\n"),
+    ],
+)
+def test_a_play_list_does_not_call_out(
+    tmp_path: Path, write_video: Write, server: Server, name: str, content: str
+) -> None:
+    write_video(tmp_path / "a.ts", 60)
+    path = tmp_path / name
+    path.write_text(content.format(server.address))
+    with pytest.raises(DataError, match=r"list\.\w+: "):
         list(decode_frames(path))
+    assert server.asked == []
+    if name == "list.m3u8":  # the same list is sound where calling out is meant
+        assert read(f"{server.address}/{name}")[1] == list(range(60))
+        assert server.asked == ["/list.m3u8", "/a.ts"]
 
 
 def test_max_seconds_ends_a_video(tmp_path: Path, write_video: Write) -> None:
@@ -160,28 +217,69 @@ def test_max_seconds_ends_a_video(tmp_path: Path, write_video: Write) -> None:
         VideoReader(path, max_seconds=0)
 
 
+class Server(NamedTuple):
+    """Where the folder of the test is served, and the paths that were asked for."""
+
+    address: str
+    asked: list[str]
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """Serve the folder of the test; return the address."""
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Serve the folder of the test."""
+    asked: list[str] = []
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the library
             pass
 
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            super().do_GET()
+
     handler = functools.partial(Quiet, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
         thread = threading.Thread(target=serving.serve_forever, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{serving.server_address[1]}"
+        yield Server(f"http://127.0.0.1:{serving.server_address[1]}", asked)
         serving.shutdown()
         thread.join()
 
 
-def test_addresses(tmp_path: Path, write_video: Write, server: str) -> None:
+def test_addresses(tmp_path: Path, write_video: Write, server: Server) -> None:
     write_video(tmp_path / "a.mkv", 60)
-    assert read(f"{server}/a.mkv")[1] == list(range(60))
-    assert read(f"{server}/a.mkv", max_seconds=0.5)[1] == list(range(15))
+    assert read(f"{server.address}/a.mkv")[1] == list(range(60))
+    assert read(f"{server.address}/a.mkv", max_seconds=0.5)[1] == list(range(15))
     with pytest.raises(DataError, match=r"/b\.mkv: cannot be opened .*check the address"):
-        probe(f"{server}/b.mkv")
+        probe(f"{server.address}/b.mkv")
     with pytest.raises(DataError, match=r"^http://\*\*\*@127\.0\.0\.1:9/a: cannot be opened"):
         probe("http://me:secret@127.0.0.1:9/a")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("rtsp://camera/1", "rtsp://camera/1"),
+        ("rtsp://me@camera/1", "rtsp://***@camera/1"),
+        ("rtsp://me:p@ss@camera/1", "rtsp://***@camera/1"),
+        ("rtsp://me:p/w@camera/1", "rtsp://***@camera/1"),
+        ("rtsp://me:p/@/w@camera:554/1", "rtsp://***@camera:554/1"),
+        ("https://host/a.mp4?token=SECRET", "https://host/a.mp4?***"),
+        ("https://host/a.mp4#token=SECRET", "https://host/a.mp4#***"),
+        ("https://me:pw@host/a.mp4?token=SECRET", "https://***@host/a.mp4?***"),
+        ("rtsp://me:p?w@camera/1", "rtsp://***"),
+        ("https://host/a.mp4?mail=a@b&token=SECRET", "https://***"),
+        ("clips/a@b?.mp4", "clips/a@b?.mp4"),
+    ],
+)
+def test_addresses_are_shown_without_what_is_secret(address: str, said: str) -> None:
+    assert shown(address) == said
+
+
+def test_cameras_may_never_end() -> None:
+    assert [is_live(place) for place in ("rtsp://camera/1", "udp://@:1234", "HTTPS://host/a", "a.mp4")] == [
+        True,
+        True,
+        False,
+        False,
+    ]

@@ -192,16 +192,6 @@ def test_broken_videos_are_skipped_and_told(clips: Path, tmp_path: Path, write_v
     assert not list(tmp_path.glob("*none*"))
 
 
-def test_uneven_videos_count_their_own_rate(tmp_path: Path, write_video: Write) -> None:
-    stamps = [*range(0, 1000, 20), *range(1000, 5000, 100)]
-    write_video(tmp_path / "a.mkv", 90, stamps_ms=stamps)
-    (source,) = find_videos(tmp_path / "a.mkv")
-    made = extract_video(source, Extraction(**FAST, sampling=Sampling(preset="oadtr")))
-    assert made.rate_hz == pytest.approx(89 / 4.9 / 6, rel=0.02)
-    assert len(made.features["rgb"]) == 15
-    assert len(extract_video(source, Extraction(**FAST)).features["rgb"]) == 20
-
-
 def test_segments_label_the_frames(clips: Path, tmp_path: Path) -> None:
     table = tmp_path / "segments.csv"
     table.write_text(

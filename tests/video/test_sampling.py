@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coadtr.errors import ConfigError
+from coadtr.errors import ConfigError, DataError
 from coadtr.video import Sampling, chunks, resample
-from coadtr.video.sampling import TOLERANCE_S
+from coadtr.video.sampling import TOLERANCE_S, even_rate
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,18 @@ def slow_resample(times: list[float], rate: float, offset: float, end: float) ->
         now = offset + index / rate
         if now + TOLERANCE_S >= end:
             return sampled
-        sampled.append(max(time for time in times if time <= now + TOLERANCE_S))
+        sampled.append(max((time for time in times if time <= now + TOLERANCE_S), default=times[0]))
     raise AssertionError
 
 
 @given(
+    begin=st.sampled_from([0.0, 0.03125, 1.25]),
     gaps=st.lists(st.integers(0, 40), max_size=40),
     rate=st.sampled_from([1.0, 4.0, 24.0, 30.0]),
     offset=st.sampled_from([0.0, 0.0125]),
 )
-def test_resampling_shows_the_latest_frame(gaps: list[int], rate: float, offset: float) -> None:
-    times = [0.0, *(np.cumsum(gaps) / 64).tolist()]
+def test_resampling_shows_the_latest_frame(begin: float, gaps: list[int], rate: float, offset: float) -> None:
+    times = [begin, *(begin + np.cumsum(gaps) / 64).tolist()]
     answer = [frame.time for frame in resample([Shown(t) for t in times], rate_hz=rate, offset=offset, hold=0.25)]
     assert answer == slow_resample(times, rate, offset, times[-1] + 0.25)
 
@@ -94,6 +95,44 @@ def test_endless_streams_are_read_as_far_as_asked() -> None:
     camera = (Shown(index / 30) for index in itertools.count())
     assert len(list(itertools.islice(chunks(camera, Sampling()), 100))) == 100
     assert next(camera).time < 26
+
+
+def test_the_first_frame_is_shown_until_its_time() -> None:
+    late = [Shown(2 + index / 24) for index in range(48)]
+    found = list(chunks(late, Sampling(), hold=1 / 24))
+    assert [chunk[3].time for chunk in found[:8]] == [2.0] * 8
+    np.testing.assert_allclose([chunk[3].time for chunk in found[8:]], 2 + (np.arange(8) + 0.5) / 4)
+
+
+@pytest.mark.parametrize(
+    ("declared", "counted", "warning"),
+    [
+        (30.0, 30.1, None),
+        (30.0, None, None),
+        (30.3, 30.0, "declares 30.3 frames a second but shows 30, which is used: see sampling=lstr"),  # 1 % of 20 s
+        (60.0, 30.0, "declares 60 frames a second but shows 30, which is used: see sampling=lstr"),
+        (None, 30.0, "declares no rate but shows 30, which is used: see sampling=lstr"),
+    ],
+)
+def test_oadtr_takes_the_rate_that_its_chunks_have(
+    declared: float | None, counted: float | None, warning: str | None
+) -> None:
+    starts = [index / 5 for index in range(100)]
+    found = even_rate(Sampling(preset="oadtr"), starts, declared=declared, counted=counted)
+    assert found == (5.0, [warning] if warning else [])
+    assert even_rate(Sampling(), starts, declared=declared, counted=counted) == (4.0, [])
+
+
+def test_oadtr_needs_chunks_at_even_times() -> None:
+    starts = [index / 5 for index in range(100)]
+    starts[20] += 0.09
+    assert even_rate(Sampling(preset="oadtr"), starts, declared=30.0, counted=30.0) == (5.0, [])
+    starts[20] += 0.02
+    message = (
+        r"uneven in time: chunk 20 starts at 4\.11 s, and would at 4\.00 s by 30 frames a second: use sampling=lstr"
+    )
+    with pytest.raises(DataError, match=message):
+        even_rate(Sampling(preset="oadtr"), starts, declared=30.0, counted=30.0)
 
 
 def test_no_frame_and_one_frame() -> None:

@@ -15,7 +15,7 @@ from coadtr.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["FeatureSources", "find_features"]
+__all__ = ["FeatureSources", "PromisedFeatures", "find_features"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,35 +79,62 @@ class FeatureSources:
         return widths, faults
 
 
-def find_features(features: Mapping[str, str] | str, *, beside: Path) -> FeatureSources:
+@dataclass(frozen=True, slots=True)
+class PromisedFeatures(FeatureSources):
+    """Features that are still to be made: a plan with them finds all faults but those that hang on lengths.
+
+    Attributes:
+        rates_hz: Frames a second of each video; none where only the video will tell.
+
+    Example:
+        >>> PromisedFeatures({}, {}, {"kitchen": 4.0, "garden": None}).stored_rates()
+        {'kitchen': 4.0}
+    """
+
+    rates_hz: Mapping[str, float | None]
+
+    @property
+    def videos(self) -> tuple[str, ...]:
+        """Names of all videos."""
+        return tuple(self.rates_hz)
+
+    def stored_rates(self) -> dict[str, float]:
+        """Return the frames a second of each video, as far as they are known."""
+        return {name: rate for name, rate in self.rates_hz.items() if rate is not None}
+
+
+def find_features(features: Mapping[str, str] | str | FeatureSources, *, table: Path) -> FeatureSources:
     """Find features where the user says they are.
 
     Args:
         features: Folder or HDF5 file with one or all streams, or one for each stream by its name. Relative to the
-            working folder, or to ``beside``.
-        beside: Folder of the table that goes with them.
+            working folder, or to the folder of the table. Features that are found already stay as they are.
+        table: The table that goes with them; it is no feature file, though it may lie among them.
 
     Raises:
         DataError: If there are none.
 
     Example:
-        >>> find_features({"rgb": "nowhere"}, beside=Path())
+        >>> find_features({"rgb": "nowhere"}, table=Path("segments.csv"))
         Traceback (most recent call last):
         coadtr.errors.DataError: nowhere: no such file or folder: give the one with the features
     """
 
     def found(text: str) -> Path:
         path = Path(text)
-        return path if path.exists() or not (beside / path).exists() else beside / path
+        beside = table.parent / path
+        return path if path.exists() or not beside.exists() else beside
 
+    if isinstance(features, FeatureSources):
+        return features
     if isinstance(features, str):
-        files = find_feature_streams(found(features))
+        files = find_feature_streams(found(features), leave_out=[table])
         return FeatureSources(dict.fromkeys(files, found(features)), files)
     paths = {str(stream): found(str(text)) for stream, text in features.items()}
-    return FeatureSources(paths, {stream: _of_stream(path, stream) for stream, path in paths.items()})
+    return FeatureSources(paths, {stream: _of_stream(path, stream, table) for stream, path in paths.items()})
 
 
-def _of_stream(path: Path, stream: str) -> dict[str, FeatureFile]:
+def _of_stream(path: Path, stream: str, table: Path) -> dict[str, FeatureFile]:
     """Return the stream of that name, or the only one there is."""
-    streams = find_feature_streams(path)
-    return streams[stream] if stream in streams else dict(find_feature_files(path))
+    streams = find_feature_streams(path, leave_out=[table])
+    return streams[stream] if stream in streams else dict(find_feature_files(path, leave_out=[table]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ from coadtr.data.importers.plan import ImportPlan, PlannedVideo, VideoArrays
 from coadtr.data.importers.problems import raise_problems
 from coadtr.data.importers.session_lists import SessionLists, find_lists, read_lists
 from coadtr.data.sources.feature_files import FeatureFile
+from coadtr.data.sources.rate_options import check_rate
 from coadtr.data.splits import choose_validation
 from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
@@ -31,25 +31,39 @@ _MODALITIES: Final = ("rgb", "flow")
 _UNLABELLED: Final = ("error", "background")
 
 
+class _Folder:
+    """The files of one folder by video: names out of lists are looked up, and never become paths."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files = {file.stem: file for file in path.iterdir() if file.suffix == ".npy" and file.is_file()}
+
+    def file(self, video: str) -> Path:
+        """Return the file of one video."""
+        if video not in self.files:
+            raise DataError(f"no file {self.path.name}/{video}.npy: add it, or take the video off the list")
+        return self.files[video]
+
+
 @dataclass(frozen=True, slots=True)
 class _Tree:
     """The folders of a source and how their files are read."""
 
-    streams: Mapping[str, Path]
-    targets: Path
+    streams: Mapping[str, _Folder]
+    targets: _Folder
     classes: int
     background: int | None
     unlabelled: str
 
-    def paths(self, name: str) -> list[Path]:
-        """Return the files of one video: one a stream, then its labels."""
-        return [folder / f"{name}.npy" for folder in (*self.streams.values(), self.targets)]
+    @property
+    def folders(self) -> tuple[_Folder, ...]:
+        """Folders of the streams, then that of the labels."""
+        return (*self.streams.values(), self.targets)
 
     def read(self, name: str) -> VideoArrays:
         """Map the features of one video into memory, and read its labels."""
-        *features, targets = self.paths(name)
-        arrays = {stream: _open(path) for stream, path in zip(self.streams, features, strict=True)}
-        return arrays, self._labels(targets)
+        arrays = {stream: _open(folder.file(name)) for stream, folder in self.streams.items()}
+        return arrays, self._labels(self.targets.file(name))
 
     def _labels(self, path: Path) -> NDArray[np.uint8]:
         field, targets = f"{path.parent.name}/{path.name}", _open(path)
@@ -105,7 +119,7 @@ def plan_lstr(
         targets: Folder of the labels.
         rate_hz: Frames a second; none takes the list file's ``fps``, or 4.0 (24 video frames a second, one feature
             for 6 of them).
-        validation_fraction: Part of the training videos set aside for validation; at least one is.
+        validation_fraction: Part of the training videos set aside for validation; at least one is, so 0 is refused.
         seed: Seed of that choice.
         background: Name of the class that stands for "no action"; none takes that named background, if there is one.
         ignored: Name of the class that is not scored; none takes the list file's ``ignore_index``, or the class
@@ -128,8 +142,8 @@ def plan_lstr(
     """
     if unlabelled not in _UNLABELLED:
         raise ConfigError(f"unlabelled={unlabelled!r}: use one of {listing(_UNLABELLED)}")
-    if rate_hz is not None and not (math.isfinite(rate_hz) and rate_hz > 0):
-        raise ConfigError(f"rate_hz={rate_hz!r}: give the frames a second of the features, a positive number")
+    if rate_hz is not None:
+        check_rate("rate_hz", rate_hz)
     if not source.is_dir():
         raise DataError(f"{source}: no such folder: give the one that holds {targets} as source")
     path = find_lists(source, info)
@@ -139,7 +153,8 @@ def plan_lstr(
     by_lstr = lists.dataset.lower() in ("thumos", "tvseries")
     no_action = _class_named(lists, background, "background", lists.background)
     left_out = _class_named(lists, ignored, "ignored", _default_ignored(lists))
-    tree = _Tree(folders, source / targets, len(lists.class_names), no_action, unlabelled)
+    held = {stream: _Folder(folder) for stream, folder in folders.items()}
+    tree = _Tree(held, _Folder(source / targets), len(lists.class_names), no_action, unlabelled)
     validation = choose_validation(lists.train, fraction=validation_fraction, seed=seed)
     rate, problems, videos, files = rate_hz or lists.rate_hz or _RATE_HZ, [], [], [path]
     widths: dict[str, Counter[int]] = {stream: Counter() for stream in folders}
@@ -150,7 +165,7 @@ def plan_lstr(
             continue
         split = "test" if name in lists.test else "validation" if name in validation else "train"
         videos.append(PlannedVideo(name=name, split=split, rate_hz=rate, read=partial(tree.read, name)))
-        files += tree.paths(name)
+        files += [folder.file(name) for folder in tree.folders]
     return ImportPlan(
         source=source,
         class_names=lists.class_names,
@@ -242,9 +257,9 @@ def _look(tree: _Tree, name: str, widths: Mapping[str, Counter[int]]) -> list[st
     """Return what the headers of the files of one video show to be wrong; count the widths of its features."""
     faults: list[str] = []
     found: dict[Path, int] = {}
-    for path in tree.paths(name):
+    for folder in tree.folders:
         try:
-            found[path] = _open(path).shape[1]
+            found[folder.path] = _open(folder.file(name)).shape[1]
         except DataError as error:
             faults.append(str(error))
     if not faults:
@@ -256,8 +271,6 @@ def _look(tree: _Tree, name: str, widths: Mapping[str, Counter[int]]) -> list[st
 
 def _open(path: Path) -> NDArray[Any]:
     """Map an array into memory; its header is held against the size of the file first."""
-    if not path.is_file():
-        raise DataError(f"no file {path.parent.name}/{path.name}: add it, or take the video off the list")
     try:
         return FeatureFile(path).read()
     except DataError as error:
@@ -267,7 +280,7 @@ def _open(path: Path) -> NDArray[Any]:
 def _warnings(tree: _Tree, listed: Iterable[str]) -> list[str]:
     missing = [modality for modality in _MODALITIES if modality not in tree.streams]
     found = [f"no {modality} features: the store has none" for modality in missing]
-    others = sorted({path.stem for path in tree.targets.glob("*.npy")} - set(listed))
+    others = sorted(set(tree.targets.files) - set(listed))
     if others:
         found.append(f"{len(others)} videos are on neither list and left out: {listing(others)}")
     return found

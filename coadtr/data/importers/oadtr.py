@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from coadtr.data.importers.pickled_videos import PickledFeatures, check_files, find_files, load_videos, width_warnings
+from coadtr.data.importers.pickled_videos import (
+    PickledFeatures,
+    annotation_fault,
+    check_files,
+    find_files,
+    load_videos,
+    width_warnings,
+)
 from coadtr.data.importers.plan import ImportPlan, PlannedVideo, VideoArrays
 from coadtr.data.importers.problems import raise_problems
 from coadtr.data.importers.session_lists import read_lists
+from coadtr.data.sources.json_files import read_json
+from coadtr.data.sources.rate_options import check_rate
 from coadtr.data.splits import choose_validation
 from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
@@ -84,7 +92,7 @@ def plan_oadtr(
         rate_hz: Frames a second. The features are taken every 6 video frames, 5.0 for the usual 30 frames a
             second; the files do not carry the rate of each video.
         rates: JSON file ``{video: frames a second of its features}``, for the videos that have another rate.
-        validation_fraction: Part of the training videos set aside for validation; at least one is.
+        validation_fraction: Part of the training videos set aside for validation; at least one is, so 0 is refused.
         seed: Seed of that choice.
 
     Returns:
@@ -103,6 +111,7 @@ def plan_oadtr(
     """
     if features not in _FEATURE_NAMES:
         raise ConfigError(f"features={features!r}: use one of {listing(_FEATURE_NAMES)}")
+    check_rate("rate_hz", rate_hz)
     given = {
         "features_val": features_val,
         "features_test": features_test,
@@ -182,7 +191,7 @@ def _targets(
         path = files[f"anno_{subset}"]
         content = load_videos(path)
         for name in sessions[subset]:
-            fault = _annotation_fault(content.get(name), classes)
+            fault = _entry_fault(content.get(name), classes)
             if fault is None:
                 targets[name] = np.asarray(content[name]["anno"]).astype(np.uint8)
             else:
@@ -190,17 +199,11 @@ def _targets(
     return targets, problems
 
 
-def _annotation_fault(entry: Any, classes: int) -> str | None:
-    if not isinstance(entry, dict) or not isinstance(entry.get("anno"), np.ndarray):
-        return "has no annotation: add it, or take the video off the list"
-    anno = entry["anno"]
-    if anno.ndim != 2 or anno.shape[1] != classes or anno.dtype.kind not in "iubf":
-        return f"field 'anno' is {anno.dtype} of shape {anno.shape}: give (T, {classes}) zeros and ones"
-    if not np.isin(anno, (0, 1)).all():
-        return "field 'anno' has values other than 0 and 1: give (T, C) zeros and ones"
-    unlabelled = np.flatnonzero(anno.sum(axis=1) == 0)
-    if unlabelled.size:
-        return f"field 'anno' has no class at frame {unlabelled[0]}: label it as background"
+def _entry_fault(entry: Any, classes: int) -> str | None:
+    anno = entry.get("anno") if isinstance(entry, dict) else None
+    fault = annotation_fault(anno, classes, told="field 'anno'")
+    if fault is not None or anno is None:
+        return fault
     length = entry.get("feature_length", len(anno))
     if not np.isscalar(length) or length != len(anno):
         return f"field 'feature_length' is {length} but 'anno' has {len(anno)} frames: correct one of them"
@@ -209,10 +212,7 @@ def _annotation_fault(entry: Any, classes: int) -> str | None:
 
 def _rates(path: Path, names: Sequence[str], problems: list[str]) -> dict[str, float]:
     """Read the rates of single videos; what is wrong with them goes to ``problems``."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not a whole JSON file ({error}): copy or write it again") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: is no object: write {{video: frames a second of its features}}")
     for name, rate in content.items():

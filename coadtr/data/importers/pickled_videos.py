@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["PickledFeatures", "check_files", "find_files", "load_videos", "width_warnings"]
+__all__ = ["PickledFeatures", "annotation_fault", "check_files", "find_files", "load_videos", "width_warnings"]
 
 
 def load_videos(path: Path) -> dict[str, Any]:
@@ -184,6 +184,28 @@ class PickledFeatures:
             raise
         self._path = path
         self._videos = {name: content[name] for name in self._subsets[path] if name in content}
+
+
+def annotation_fault(anno: object, classes: int, *, told: str = "annotation") -> str | None:
+    """Return what is wrong with the annotation of a video, or none.
+
+    Args:
+        anno: What the pickle has for it; ``(T, C)`` zeros and ones are wanted, with a class in each frame.
+        classes: Number of classes C.
+        told: What messages call it.
+
+    Example:
+        >>> annotation_fault(np.array([[1, 0], [0, 0]]), 2)
+        'annotation has no class at frame 1: label it as background'
+    """
+    if not isinstance(anno, np.ndarray):
+        return "has no annotation: add it, or take the video off the list"
+    if anno.ndim != 2 or anno.shape[1] != classes or anno.dtype.kind not in "iubf":
+        return f"{told} is {anno.dtype} of shape {anno.shape}: give (T, {classes}) zeros and ones"
+    if not np.isin(anno, (0, 1)).all():
+        return f"{told} has values other than 0 and 1: give (T, C) zeros and ones"
+    unlabelled = np.flatnonzero(anno.sum(axis=1) == 0)
+    return f"{told} has no class at frame {unlabelled[0]}: label it as background" if unlabelled.size else None
 
 
 def width_warnings(streams: Mapping[str, int], published: Mapping[str, int], features: str) -> tuple[str, ...]:

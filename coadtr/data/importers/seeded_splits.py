@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from coadtr.data.splits import choose_validation
-from coadtr.errors import ConfigError, DataError
+from coadtr.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 __all__ = ["complete_splits"]
 
@@ -23,6 +24,8 @@ def complete_splits(
     test_fraction: float,
     validation_fraction: float,
     seed: int,
+    source: Path | None = None,
+    remedy: str = "",
 ) -> tuple[dict[str, str], dict[str, object]]:
     """Give every video a split: the one given, or a seeded choice.
 
@@ -34,6 +37,8 @@ def complete_splits(
         test_fraction: Part of the videos set aside for testing; 0 for none.
         validation_fraction: Part of the training videos set aside for validation; 0 for none.
         seed: Seed of both choices.
+        source: File or folder that gives the videos, for messages.
+        remedy: How that may give the splits, for messages, such as ``"add a column split"``.
 
     Returns:
         The split of every video, and the attributes ``test`` and ``validation`` that tell of a choice.
@@ -46,21 +51,36 @@ def complete_splits(
         >>> sorted(splits.values()), told["test"]["fraction"]
         (['test', 'test', 'train', 'train', 'train', 'train', 'train', 'validation'], 0.25)
     """
-    splits = {name: given.get(name, "train") for name in names}
-    told: dict[str, object] = {}
-    for split, fraction in (("test", test_fraction), ("validation", validation_fraction)):
-        if split in splits.values() or fraction == 0:
-            continue
-        training = [name for name, of in splits.items() if of == "train"]
-        try:
-            chosen = choose_validation(training, fraction=fraction, seed=seed)
-        except DataError as error:
+    fractions = {"test": test_fraction, "validation": validation_fraction}
+    for split, fraction in fractions.items():
+        if not 0 <= fraction < 1:
             raise ConfigError(
-                f"{split}_fraction={fraction}: {len(training)} videos are left to choose from, and at least 2 are "
-                f"needed: add videos, or say {split}_fraction=0 for no {split} split"
-            ) from error
-        except ConfigError as error:
-            raise ConfigError(str(error).replace("validation_fraction", f"{split}_fraction")) from error
+                f"{split}_fraction={fraction!r}: give a number between 0 and 1, such as 0.15, or 0 for none"
+            )
+    splits = {name: given.get(name, "train") for name in names}
+    wanted = [split for split, fraction in fractions.items() if fraction and split not in splits.values()]
+    where, told = "" if source is None else f"{source}: ", dict[str, object]()
+    for place, split in enumerate(wanted):
+        training = [name for name, of in splits.items() if of == "train"]
+        needed = 1 + len(wanted) - place
+        if len(training) < needed:
+            none = " or ".join(f"{other}_fraction=0" for other in wanted[place:])
+            raise ConfigError(
+                f"{where}{len(training)} videos are left to train on and to choose {' and '.join(wanted[place:])} "
+                f"videos from, and at least {needed} are needed: add videos, {remedy + ', ' if remedy else ''}"
+                f"or say {none}"
+            )
+        chosen = choose_validation(training, fraction=fractions[split], seed=seed)
+        if len(training) - len(chosen) < needed - 1:
+            raise ConfigError(
+                f"{where}{split}_fraction={fractions[split]} leaves {len(training) - len(chosen)} of {len(training)} "
+                "videos to train and validate on: choose a smaller one"
+            )
         splits |= dict.fromkeys(chosen, split)
-        told[split] = {"fraction": fraction, "seed": seed, "videos": sorted(chosen)[:_NAMED], "count": len(chosen)}
+        told[split] = {
+            "fraction": fractions[split],
+            "seed": seed,
+            "videos": sorted(chosen)[:_NAMED],
+            "count": len(chosen),
+        }
     return splits, told

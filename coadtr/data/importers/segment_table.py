@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from coadtr.data.importers.feature_sources import FeatureSources, find_features
 from coadtr.data.importers.plan import ImportPlan, PlannedVideo, VideoArrays
+from coadtr.data.importers.problems import raise_problems
 from coadtr.data.importers.seeded_splits import complete_splits
-from coadtr.data.sources.label_rules import OUTSIDE, OVERLAPS, Segment, frame_labels, frame_span
+from coadtr.data.sources.class_names import alike_warnings, find_class
+from coadtr.data.sources.coverage import Coverage
+from coadtr.data.sources.label_rules import LABEL_RULES, OUTSIDE, OVERLAPS, Segment, frame_labels, frame_span
+from coadtr.data.sources.rate_options import check_rate
 from coadtr.data.sources.segments import SegmentTable, TableSegment, nearest_name, read_segments
 from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
@@ -49,12 +53,11 @@ class _Labels:
                     f"{file.path.name}: stream {stream!r} has shape {array.shape} where others have (T, "
                     f"{widths[stream]}): it seems to be (D, T), transpose it"
                 )
-        background = None if self.background is None else self.class_names[self.background]
         frames = max(len(array) for array in features.values())
-        # Frames in no segment are background anyway; and a video without frames is a fault of its own.
-        kept = [segment for segment in segments if frames and segment.label != background]
+        # A video without frames is a fault of its own.
+        actions, places = self.actions(segments if frames else ())
         labels = frame_labels(
-            [Segment(segment.start, segment.end, self.class_names.index(segment.label)) for segment in kept],
+            actions,
             frames=frames,
             rate_hz=rate,
             classes=len(self.class_names),
@@ -62,15 +65,22 @@ class _Labels:
             rule=self.rule,
             overlap=self.overlap,
             outside=self.outside,
-            names=[segment.where for segment in kept],
+            names=places,
         )
         return features, labels
+
+    def actions(self, segments: Sequence[TableSegment]) -> tuple[list[Segment], list[str]]:
+        """Return segments by class index, and their places in the table; frames in none are background anyway."""
+        background = None if self.background is None else self.class_names[self.background]
+        kept = [segment for segment in segments if segment.label != background]
+        found = [Segment(segment.start, segment.end, self.class_names.index(segment.label)) for segment in kept]
+        return found, [segment.where for segment in kept]
 
 
 def plan_segment_table(
     source: Path,
     *,
-    features: Mapping[str, str] | str | None = None,
+    features: Mapping[str, str] | str | FeatureSources | None = None,
     rate_hz: float | None = None,
     rule: str = "centre",
     overlap: str = "multi-hot",
@@ -104,8 +114,9 @@ def plan_segment_table(
         unit: Unit of start and end: ``seconds``, or video ``frames``.
         fps: Video frames a second, for ``frames``, where the table has no column ``fps``.
         classes: Class names in the order wanted; none takes the order of the table.
-        background: Name of the class of frames in no segment, put first unless ``classes`` lists it; null for none.
-        ignored: Name of the class whose frames are neither trained on nor scored.
+        background: Name of the class of frames in no segment, whatever its case; put first unless table or
+            ``classes`` name it; null for none.
+        ignored: Name of the class whose frames are neither trained on nor scored, whatever its case.
         unlisted: Videos with features that the table does not name: all ``background``, ``skip`` or ``error``.
         missing: Videos of the table without features: ``error`` or ``skip``.
         test_fraction: Part of the videos to test on, where the table names none; 0 for none.
@@ -124,9 +135,9 @@ def plan_segment_table(
         Traceback (most recent call last):
         coadtr.errors.ConfigError: features must be given: a folder, an HDF5 file or a feature store
     """
-    _check_options(features, rate_hz, overlap=overlap, outside=outside, unlisted=unlisted, missing=missing)
+    _check_options(features, rate_hz, rule=rule, overlap=overlap, outside=outside, unlisted=unlisted, missing=missing)
     table = read_segments(source, unit=unit, fps=fps, classes=classes)
-    sources = find_features(features or {}, beside=source.parent)
+    sources = find_features(features or {}, table=source)
     class_names, no_action, left_out = _classes(table.class_names, background, ignored)
     problems, warnings = list(table.problems), list[str]()
     names = _videos(table, sources, unlisted=unlisted, missing=missing, problems=problems, warnings=warnings)
@@ -135,22 +146,32 @@ def plan_segment_table(
     problems += [f"video {name!r}: {fault}" for name, fault in faults.items()]
     for rate in set(rates.values()):
         frame_span(0.0, 1.0, rate_hz=rate, rule=rule)
-    splits, told = complete_splits(
-        names,
-        _given_splits(table, names, warnings),
-        test_fraction=test_fraction,
-        validation_fraction=validation_fraction,
-        seed=seed,
-    )
+    try:
+        splits, told = complete_splits(
+            names,
+            _given_splits(table, names, warnings),
+            test_fraction=test_fraction,
+            validation_fraction=validation_fraction,
+            seed=seed,
+            source=source,
+            remedy="add a column split (subset in JSON)",
+        )
+    except ConfigError:
+        # Videos that lack features are the likely reason that too few are left.
+        raise_problems(source, problems)
+        raise
     labels = _Labels(class_names, no_action, rule, overlap, outside)
+    coverage = Coverage(class_names, rule=rule, unneeded=(no_action, left_out))
     videos = []
     for name in names:
+        actions, places = labels.actions(table.segments.get(name, []))
+        coverage.add(name, actions, rate_hz=rates[name], names=places)
         files = sources.of(name)
         if name not in faults and len(files) == len(sources.files):
             read = partial(labels.read, files, widths, table.segments.get(name, []), rates[name])
             videos.append(PlannedVideo(name=name, split=splits[name], rate_hz=rates[name], read=read))
     used = dict.fromkeys(file.path for name in names for file in sources.of(name).values())
-    extractors, places = sources.extractors(), dict.fromkeys(path.name for path in sources.paths.values())
+    extractors, kept_in = sources.extractors(), dict.fromkeys(path.name for path in sources.paths.values())
     return ImportPlan(
         source=source,
         class_names=class_names,
@@ -158,7 +179,7 @@ def plan_segment_table(
         ignored=left_out,
         streams=widths,
         attributes={
-            "origin": f"segments of {source.name}, features of {', '.join(places)}",
+            "origin": f"segments of {source.name}, features of {', '.join(kept_in)}",
             "label_rule": rule,
             "overlap": overlap,
             "outside": outside,
@@ -169,16 +190,16 @@ def plan_segment_table(
         videos=tuple(videos),
         files=(source, *used),
         problems=tuple(problems),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *alike_warnings(class_names), *coverage.warnings()),
     )
 
 
 def _check_options(features: object, rate_hz: float | None, **choices: str) -> None:
     if not features:
         raise ConfigError("features must be given: a folder, an HDF5 file or a feature store")
-    if rate_hz is not None and not (math.isfinite(rate_hz) and rate_hz > 0):
-        raise ConfigError(f"rate_hz={rate_hz!r}: give the feature frames a second, a positive number")
-    known = {"overlap": OVERLAPS, "outside": OUTSIDE, "unlisted": _UNLISTED, "missing": _MISSING}
+    if rate_hz is not None:
+        check_rate("rate_hz", rate_hz)
+    known = {"rule": LABEL_RULES, "overlap": OVERLAPS, "outside": OUTSIDE, "unlisted": _UNLISTED, "missing": _MISSING}
     for option, value in choices.items():
         if value not in known[option]:
             raise ConfigError(f"{option}={value!r}: use one of {listing(known[option])}")
@@ -188,15 +209,12 @@ def _classes(
     names: tuple[str, ...], background: str | None, ignored: str | None
 ) -> tuple[tuple[str, ...], int | None, int | None]:
     """Return the class names with the background among them, and the places of background and ignored class."""
-    if background is not None and background not in names:
+    if background is not None and find_class(background, names) is None:
         names = (background, *names)
-    if ignored is not None and ignored not in names:
+    left_out = None if ignored is None else find_class(ignored, names)
+    if ignored is not None and left_out is None:
         raise ConfigError(f"ignored={ignored!r} is no class of the table: {nearest_name(ignored, names)}")
-    return (
-        names,
-        None if background is None else names.index(background),
-        None if ignored is None else names.index(ignored),
-    )
+    return names, None if background is None else find_class(background, names), left_out
 
 
 def _videos(
@@ -220,7 +238,7 @@ def _videos(
         problems += [_absent(name, table, list(everywhere)) for name in absent]
     unnamed = [name for name in everywhere if name not in table.segments]
     if unlisted == "error":
-        problems += [f"video {name!r} has features but no row: add one, or choose unlisted" for name in unnamed]
+        problems += [f"video {name!r} has features but no row: add one, or say unlisted=background" for name in unnamed]
     if unnamed and unlisted == "skip":
         warnings.append(f"{len(unnamed)} videos have features but no row and are left out: {listing(unnamed)}")
     names = [name for name in everywhere if name in table.segments or unlisted == "background"]
@@ -251,8 +269,9 @@ def _rates(
         if rate is None:
             raise ConfigError(f"rate_hz must be given: the feature frames a second (video {name!r} has no rate)")
         if name in stored and not math.isclose(rate, stored[name], rel_tol=1e-3):
+            where = "the column rate_hz" if name in table.rates_hz else "rate_hz"
             problems.append(
-                f"video {name!r}: {rate:g} Hz, but its features were made at {stored[name]:g} Hz: drop rate_hz"
+                f"video {name!r}: {rate:g} Hz, but its features were made at {stored[name]:g} Hz: drop {where}"
             )
         rates[name] = rate
     return rates

@@ -65,7 +65,7 @@ def plan_sequence_npz(
 
     Args:
         source: The ``.npz`` file.
-        validation_fraction: Part of the training videos set aside for validation; at least one is.
+        validation_fraction: Part of the training videos set aside for validation; at least one is, so 0 is refused.
         seed: Seed of that choice.
         stream: Name of the feature stream in the store.
 

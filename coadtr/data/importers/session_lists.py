@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coadtr.data.importers.problems import raise_problems
+from coadtr.data.sources.json_files import read_json
 from coadtr.data.storage import schema
 from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
@@ -78,7 +78,7 @@ def find_lists(source: Path, given: str | None) -> Path:
     raise DataError(f"{source}: no list file {names}: add it, or name it with info=")
 
 
-def read_lists(path: Path, dataset: str | None = None) -> SessionLists:
+def read_lists(path: Path, dataset: str | None = None, *, fixed: bool = False) -> SessionLists:
     """Read what a list file says about one data set.
 
     The layout is ``{data set: {'class_names' or 'class_index': [...], 'train_session_set': [...],
@@ -89,24 +89,22 @@ def read_lists(path: Path, dataset: str | None = None) -> SessionLists:
     Args:
         path: The file.
         dataset: Key of the data set; none if the file holds one only. The case of letters does not matter.
+        fixed: Whether a user has no say in that key, so that another file is the only remedy.
 
     Raises:
-        DataError: If the file is not such a list; all that is wrong with it in one message.
+        DataError: If the file is not such a list, or lacks a key that is fixed; all that is wrong with it in one
+            message.
         ConfigError: If ``dataset`` is not in the file, or must be given.
 
     Example:
-        >>> import tempfile
+        >>> import json, tempfile
         >>> path = Path(tempfile.mkdtemp()) / "video_list.json"
         >>> entry = {"class_index": ["Background", "Wave"], "train_session_set": ["a"], "test_session_set": ["b"]}
         >>> _ = path.write_text(json.dumps({"MINE": entry}))
         >>> read_lists(path).train, read_lists(path).background
         (('a',), 0)
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not a whole JSON file ({error}): copy or download it again") from error
-    key, entry = _choose(path, content, dataset)
+    key, entry = _choose(path, read_json(path), dataset, fixed)
     problems: list[str] = []
     classes_field = "class_names" if "class_names" in entry else "class_index"
     fields = (classes_field, "train_session_set", "test_session_set")
@@ -139,7 +137,7 @@ def read_lists(path: Path, dataset: str | None = None) -> SessionLists:
     )
 
 
-def _choose(path: Path, content: Any, dataset: str | None) -> tuple[str, Mapping[str, Any]]:
+def _choose(path: Path, content: Any, dataset: str | None, fixed: bool) -> tuple[str, Mapping[str, Any]]:
     """Return the key and entry of the data set."""
     known = [key for key, value in content.items() if isinstance(value, dict)] if isinstance(content, dict) else []
     if not known:
@@ -148,6 +146,10 @@ def _choose(path: Path, content: Any, dataset: str | None) -> tuple[str, Mapping
         raise ConfigError(f"{path}: lists several data sets: choose one with dataset=, out of {listing(known)}")
     wanted = known[0] if dataset is None else dataset
     matches = [key for key in known if key == wanted] or [key for key in known if key.lower() == wanted.lower()]
+    if len(matches) != 1 and fixed:
+        raise DataError(
+            f"{path}: has no data set {wanted!r}, only {listing(known)}: name the list file that has it with info="
+        )
     if len(matches) != 1:
         raise ConfigError(f"{path}: has no data set {wanted!r}: choose one with dataset=, out of {listing(known)}")
     return matches[0], content[matches[0]]

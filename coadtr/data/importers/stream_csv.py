@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import partial
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING
 from coadtr.data.importers.csv_recording import TIME_UNITS, Recording, RecordingColumns, look_at, read_recording
 from coadtr.data.importers.plan import ImportPlan, PlannedVideo
 from coadtr.data.importers.seeded_splits import complete_splits
+from coadtr.data.sources.class_names import alike_warnings, find_class
+from coadtr.data.sources.rate_options import check_rate
 from coadtr.data.sources.segments import nearest_name
 from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
@@ -53,8 +54,8 @@ def plan_stream_csv(
         rate_hz: Frames a second; none takes, for each recording, that of the median step between its timestamps.
         classes: Names of the classes in the order wanted; none takes the order of first appearance, files by name.
         aliases: Other spellings of classes, and the names that they stand for; or a list of texts ``spelling=name``.
-        background: Name of the class that stands for "no action", or none.
-        ignored: Name of the class whose frames are neither trained on nor scored, or none.
+        background: Name of the class that stands for "no action", whatever its case, or none.
+        ignored: Name of the class whose frames are neither trained on nor scored, whatever its case, or none.
         drop: Columns to leave out.
         test: Names of the test videos, or patterns such as ``c*``; none chooses by seed.
         test_fraction: Part of the videos to test on, where ``test`` is not given; 0 for none.
@@ -82,8 +83,8 @@ def plan_stream_csv(
     """
     if rate_hz is None and timestamp is None:
         raise ConfigError("give rate_hz, the frames a second, or timestamp, the column that tells it")
-    if rate_hz is not None and not (math.isfinite(rate_hz) and rate_hz > 0):
-        raise ConfigError(f"rate_hz={rate_hz!r}: give the frames a second, a positive number")
+    if rate_hz is not None:
+        check_rate("rate_hz", rate_hz, told="the frames a second")
     if timestamp_unit not in TIME_UNITS:
         raise ConfigError(f"timestamp_unit={timestamp_unit!r}: use one of {listing(TIME_UNITS)}")
     columns = RecordingColumns(
@@ -100,6 +101,7 @@ def plan_stream_csv(
         test_fraction=test_fraction,
         validation_fraction=validation_fraction,
         seed=seed,
+        source=source,
     )
     return ImportPlan(
         source=source,
@@ -125,7 +127,10 @@ def plan_stream_csv(
         ),
         files=tuple(one.path for one in looked),
         problems=(*problems, *faults),
-        warnings=tuple(f"{one.path.name}: {warning}" for one in looked for warning in one.warnings),
+        warnings=(
+            *(f"{one.path.name}: {warning}" for one in looked for warning in one.warnings),
+            *alike_warnings(names),
+        ),
     )
 
 
@@ -173,9 +178,12 @@ def _test_videos(names: Sequence[str], patterns: Sequence[str] | None) -> dict[s
 
 
 def _place(name: str | None, names: Sequence[str], option: str) -> int | None:
-    if name is not None and name not in names:
+    if name is None:
+        return None
+    index = find_class(name, names)
+    if index is None:
         raise ConfigError(f"{option}={name!r} is no class: {nearest_name(name, names)}")
-    return None if name is None else names.index(name)
+    return index
 
 
 def _aliases(given: Mapping[str, str] | Sequence[str] | None) -> dict[str, str]:

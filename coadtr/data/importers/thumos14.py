@@ -20,6 +20,7 @@ from coadtr.data.importers.thumos14_annotation import (
     read_annotation,
     read_rates,
 )
+from coadtr.data.sources.coverage import Coverage
 from coadtr.data.sources.feature_files import (
     DEFAULT_STREAM,
     FeatureFile,
@@ -28,6 +29,7 @@ from coadtr.data.sources.feature_files import (
     is_feature_store,
 )
 from coadtr.data.sources.label_rules import LABEL_RULES, OVERLAPS, Segment, frame_labels
+from coadtr.data.sources.rate_options import check_rate
 from coadtr.data.splits import choose_validation
 from coadtr.data.storage.extractors import extractors_of
 from coadtr.data.storage.schema import check_name, listing
@@ -86,8 +88,9 @@ class _Source:
 
     def read(self, name: str, rate_hz: float) -> VideoArrays:
         """Read the features of one video and label its frames."""
+        actions, places = self.actions(name)
         labels = frame_labels(
-            [Segment(start, end, CLASS_NAMES.index(label)) for start, end, label in self.annotation.segments[name]],
+            actions,
             frames=self.frames[name],
             rate_hz=rate_hz,
             classes=len(CLASS_NAMES),
@@ -95,8 +98,15 @@ class _Source:
             rule=self.rule,
             overlap=self.overlap,
             outside="cut",
+            names=places,
         )
         return {stream: files[name].read() for stream, files in self.features.items()}, labels
+
+    def actions(self, name: str) -> tuple[list[Segment], list[str]]:
+        """Return the segments of one video by class index, and where each stands."""
+        rows = self.annotation.segments[name]
+        actions = [Segment(start, end, CLASS_NAMES.index(label)) for start, end, label in rows]
+        return actions, [self.annotation.places[name, *row] for row in rows]
 
 
 def plan_thumos14(
@@ -131,7 +141,7 @@ def plan_thumos14(
             classes.
         fps: Video frames a second: a number, or a file with that of each video (see `read_rates`).
         missing_fps: Video frames a second where that file does not know them.
-        validation_fraction: Part of the training videos set aside for validation; at least one is.
+        validation_fraction: Part of the training videos set aside for validation; at least one is, so 0 is refused.
         seed: Seed of that choice.
 
     Returns:
@@ -151,6 +161,9 @@ def plan_thumos14(
     for option, value, known in (("rule", rule, LABEL_RULES), ("overlap", overlap, OVERLAPS)):
         if value not in known:
             raise ConfigError(f"{option}={value!r}: use one of {listing(known)}")
+    for option, rate in (("fps", None if isinstance(fps, str) else fps), ("missing_fps", missing_fps)):
+        if rate is not None:
+            check_rate(option, rate, told="the video frames a second")
     annotation = read_annotation(find_annotation(source, segments))
     folder = source if source.is_dir() else source.parent
     streams, extractors = _find_features(folder, features)
@@ -162,13 +175,16 @@ def plan_thumos14(
         [name for name, split in subsets.items() if split == "train"], fraction=validation_fraction, seed=seed
     )
     videos: list[PlannedVideo] = []
+    coverage = Coverage(CLASS_NAMES, rule=rule, unneeded=(0, CLASS_NAMES.index(_IGNORED)))
     for name, split in subsets.items():
-        rate = _rate(rates, name, missing_fps)
-        faults = _faults(found, name, rate)
+        hertz = _rate(rates, name, missing_fps)
+        faults = _faults(found, name, hertz)
         problems += [f"video {name!r}: {fault}" for fault in faults]
-        if not faults and rate is not None:
+        if not faults and hertz is not None:
             chosen = "validation" if name in validation else split
-            videos.append(PlannedVideo(name=name, split=chosen, rate_hz=rate, read=partial(found.read, name, rate)))
+            videos.append(PlannedVideo(name=name, split=chosen, rate_hz=hertz, read=partial(found.read, name, hertz)))
+            actions, places = found.actions(name)
+            coverage.add(name, actions, rate_hz=hertz, names=places)
     _tell_past_the_end(found, videos, problems, warnings)
     return ImportPlan(
         source=source,
@@ -189,7 +205,7 @@ def plan_thumos14(
         videos=tuple(videos),
         files=(*annotation.files, *rate_files, *list_files, *_feature_paths(found, videos)),
         problems=tuple(problems),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *coverage.warnings()),
     )
 
 
@@ -216,6 +232,13 @@ def _find_features(
             # `rgb_kinetics_resnet50` is the stream rgb.
             stream = wanted or next((known for known in _STREAMS if label.startswith(known)), name)
             made = told.get(name) or extractor_of(label if not wanted else place.name)
+            if stream in found:
+                folders = sorted(other for other in held if other.startswith(stream))
+                choice = f"{stream}: {path}/{folders[0]}" if place.is_dir() else f"{folders[0]}: {path}"
+                raise DataError(
+                    f"{place}: several {'folders' if place.is_dir() else 'groups'} for stream {stream!r} "
+                    f"({listing(folders)}): choose with features, as {{{choice}}}"
+                )
             found[stream] = files
             extractors |= {stream: made} if made else {}
     return found, extractors
@@ -231,7 +254,7 @@ def _subsets(source: _Source, folder: Path, info: str | None, warnings: list[str
         if info is not None:
             raise
     if path is not None:
-        lists = read_lists(path, _DATASET)
+        lists = read_lists(path, _DATASET, fixed=True)
         subsets = dict.fromkeys(lists.train, "train") | dict.fromkeys(lists.test, "test")
     else:
         subsets = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
@@ -11,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import pandas as pd
 
 from coadtr.data.importers.problems import raise_problems
+from coadtr.data.sources.json_files import read_json
 from coadtr.data.sources.perframe import read_perframe
+from coadtr.data.sources.rate_options import check_rate
 from coadtr.data.storage.schema import listing
-from coadtr.errors import ConfigError, DataError
+from coadtr.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,11 +39,13 @@ class Annotation(NamedTuple):
         segments: ``(start, end, class name)`` in seconds, by video, in the order of `CLASS_NAMES`, then of the file.
         files: The files read.
         problems: What is wrong with them, each naming file and line.
+        places: File and line of each segment, by video, start, end and class name.
     """
 
     segments: dict[str, list[tuple[float, float, str]]]
     files: list[Path]
     problems: list[str]
+    places: dict[tuple[str, float, float, str], str]
 
 
 def find_annotation(source: Path, given: str | None) -> Path:
@@ -105,15 +108,21 @@ def read_annotation(place: Path) -> Annotation:
     else:
         files, rows = [place], list(_json_rows(place))
     segments: dict[str, list[tuple[float, float, str]]] = {}
+    places: dict[tuple[str, float, float, str], str] = {}
     for where, video, start, end, label in rows:
         fault = _fault(start, end, label)
         if fault is not None:
             problems.append(f"{where}: {fault}")
-        else:
-            segments.setdefault(video, []).append((float(start), float(end), label))
+            continue
+        segment = (float(start), float(end), label)
+        if (video, *segment) in places:
+            problems.append(f"{where}: repeats {places[video, *segment]}: drop one of the two")
+            continue
+        places[video, *segment] = where
+        segments.setdefault(video, []).append(segment)
     for found in segments.values():
         found.sort(key=lambda segment: CLASS_NAMES.index(segment[2]))
-    return Annotation(segments, files, problems)
+    return Annotation(segments, files, problems, places)
 
 
 def _text_files(folder: Path) -> Iterable[Path]:
@@ -148,10 +157,7 @@ def _text_rows(path: Path, folder: Path, problems: list[str]) -> Iterable[tuple[
 
 
 def _json_rows(path: Path) -> Iterable[tuple[str, str, Any, Any, str]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not a whole JSON file ({error}): copy or download it again") from error
+    content = read_json(path)
     videos: Any = content.get("segments", content.get("database")) if isinstance(content, dict) else None
     if not isinstance(videos, dict):
         raise DataError(f"{path}: has neither 'segments' nor 'database': give the official segments as JSON")
@@ -198,8 +204,7 @@ def read_rates(source: Path, given: str | float | None) -> tuple[Mapping[str, fl
     """
     number = _number(given)
     if number is not None:
-        if not (math.isfinite(number) and number > 0):
-            raise ConfigError(f"fps={given!r}: give the video frames a second, a positive number, or a file")
+        check_rate("fps", number, told="the video frames a second")
         return number, []
     places = [source] if given is None else [source / str(given), Path(str(given))]
     for place in places:
@@ -220,13 +225,10 @@ def _number(text: object) -> float | None:
 
 
 def _json_rates(path: Path) -> dict[str, float]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not a whole JSON file ({error}): copy it again") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds a {type(content).__name__}: give {{video: fps}}")
-    return _numbers(path, content.items())
+    return _numbers(path, ((f"video {video!r}", video, value) for video, value in content.items()))
 
 
 def _csv_rates(path: Path) -> dict[str, float]:
@@ -236,16 +238,19 @@ def _csv_rates(path: Path) -> dict[str, float]:
         raise DataError(f"{path}: is not a CSV file ({' '.join(str(error).split())}): copy it again") from error
     if not {"video", "fps"} <= set(table.columns):
         raise DataError(f"{path}: has columns {listing(table.columns)}: give the columns video and fps")
-    return _numbers(path, zip(table["video"], table["fps"], strict=True))
+    rows = zip(table["video"], table["fps"], strict=True)
+    return _numbers(path, ((f"row {row}: video {video!r}", video, value) for row, (video, value) in enumerate(rows, 2)))
 
 
-def _numbers(path: Path, pairs: Iterable[tuple[str, Any]]) -> dict[str, float]:
+def _numbers(path: Path, entries: Iterable[tuple[str, str, Any]]) -> dict[str, float]:
     rates: dict[str, float] = {}
     problems = []
-    for video, value in pairs:
+    for where, video, value in entries:
         rate = _number(value)
         if rate is None:
-            problems.append(f"video {video!r}: fps is {value!r}: give a number")
+            problems.append(f"{where}: fps is {value!r}: give a number")
+        elif video in rates:
+            problems.append(f"{where} is there twice, with {rates[video]!r} before: drop one")
         else:
             rates[video] = rate
     raise_problems(path, problems)

@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from coadtr.data.importers.pickled_videos import PickledFeatures, check_files, find_files, load_videos, width_warnings
+from coadtr.data.importers.pickled_videos import (
+    PickledFeatures,
+    annotation_fault,
+    check_files,
+    find_files,
+    load_videos,
+    width_warnings,
+)
 from coadtr.data.importers.plan import ImportPlan, PlannedVideo, VideoArrays
 from coadtr.data.importers.problems import raise_problems
 from coadtr.data.importers.session_lists import SessionLists, read_lists
 from coadtr.data.importers.tvseries_columns import ORDERS, columns_of, reorder
 from coadtr.data.importers.tvseries_text import TEXT_FILES, find_text, read_text
-from coadtr.data.sources.label_rules import OVERLAPS, frame_labels, frame_span
+from coadtr.data.sources.coverage import Coverage
+from coadtr.data.sources.label_rules import OUTSIDE, OVERLAPS, frame_labels, frame_span
 from coadtr.data.splits import choose_validation
 from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
@@ -25,8 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-    from coadtr.data.sources.label_rules import Segment
 
 __all__ = ["plan_tvseries"]
 
@@ -60,6 +66,7 @@ def plan_tvseries(
     info: str | None = None,
     rule: str = "oadtr",
     overlap: str = "multi-hot",
+    outside: str = "error",
     rate_hz: float = 5.0,
     validation_fraction: float = 0.15,
     seed: int = 0,
@@ -86,8 +93,10 @@ def plan_tvseries(
         info: List file (``data_info_new.json``).
         rule: How segments of the text become frames, one of `coadtr.data.sources.label_rules.LABEL_RULES`.
         overlap: What a frame in several segments becomes, one of `coadtr.data.sources.label_rules.OVERLAPS`.
+        outside: Segments of the text past the end of their video: ``error``, or ``cut`` to drop what is outside.
         rate_hz: Frames a second. CoOadTR takes every fifth frame of 25 a second; LSTR's features have 4 Hz.
-        validation_fraction: Part of the training sessions set aside for validation, where no text says which.
+        validation_fraction: Part of the training sessions set aside for validation, where no text says which; at
+            least one is, so 0 is refused.
         seed: Seed of that choice.
 
     Returns:
@@ -104,17 +113,16 @@ def plan_tvseries(
         Traceback (most recent call last):
         coadtr.errors.DataError: no_such_folder: no such folder: give the one with the TVSeries files as source
     """
-    for option, value, known in (("features", features, _FEATURES), ("annotation", annotation, _ANNOTATIONS)):
+    choices = {"features": _FEATURES, "annotation": _ANNOTATIONS, "overlap": OVERLAPS, "outside": OUTSIDE}
+    for (option, known), value in zip(choices.items(), (features, annotation, overlap, outside), strict=True):
         if value not in known:
             raise ConfigError(f"{option}={value!r}: use one of {listing(known)}")
-    if overlap not in OVERLAPS:
-        raise ConfigError(f"overlap={overlap!r}: use one of {listing(OVERLAPS)}")
     frame_span(0.0, 1.0, rate_hz=rate_hz, rule=rule)
     files, texts = _find(source, features, annotation, {"features_file": features_file, "anno": anno, "info": info})
-    lists = read_lists(files["info"], "TVSERIES")
+    lists = read_lists(files["info"], "TVSERIES", fixed=True)
     if texts:
-        make = partial(frame_labels, rate_hz=rate_hz, classes=len(lists.class_names), background=lists.background)
-        labels = _from_text(texts, lists, partial(make, rule=rule, overlap=overlap), rule)
+        make = partial(frame_labels, classes=len(lists.class_names), background=lists.background, overlap=overlap)
+        labels = _from_text(texts, lists, partial(make, outside=outside), rule, rate_hz)
     else:
         labels = _from_pickle(files["anno"], lists, class_order, source)
     chosen = labels.validation
@@ -142,7 +150,7 @@ def plan_tvseries(
             "validation": {"videos": sorted(chosen)}
             if labels.validation is not None
             else {"fraction": validation_fraction, "seed": seed, "videos": sorted(chosen)},
-            **({"overlap": overlap} if texts else {}),
+            **({"overlap": overlap, "outside": outside} if texts else {}),
             **({"extractors": dict.fromkeys(_WIDTHS, _EXTRACTOR)} if features == "anet" and streams == _WIDTHS else {}),
         },
         videos=tuple(
@@ -189,10 +197,11 @@ def _find(
 
 
 def _from_text(
-    texts: Mapping[str, Path], lists: SessionLists, make: Callable[..., NDArray[np.uint8]], rule: str
+    texts: Mapping[str, Path], lists: SessionLists, make: Callable[..., NDArray[np.uint8]], rule: str, rate_hz: float
 ) -> _Labels:
     annotations, problems = read_text(texts, lists.class_names, lists.background)
     labels = _Labels(rule=rule, files=tuple(texts.values()), problems=problems)
+    coverage = Coverage(lists.class_names, rule=rule, unneeded=(lists.background,))
     for name in (*lists.train, *lists.test):
         wanted = ("test",) if name in lists.test else ("train", "validation")
         if name not in annotations:
@@ -205,10 +214,13 @@ def _from_text(
                 f"{'test' if name in lists.test else 'train'} list: use text and list of the same release"
             )
         else:
-            labels.of[name] = partial(_label, make, annotations[name].segments)
+            segments, rows = annotations[name].segments, annotations[name].rows
+            labels.of[name] = partial(_label, partial(make, segments, rule=rule, rate_hz=rate_hz, names=rows))
+            coverage.add(name, segments, rate_hz=rate_hz, names=rows)
     others = sorted(set(annotations) - set(lists.train) - set(lists.test))
     if others:
         labels.warnings.append(f"videos {listing(others)} are annotated but on no list: left out")
+    labels.warnings += coverage.warnings()
     labels.validation = frozenset(name for name in labels.of if annotations[name].split == "validation")
     if not labels.validation or labels.validation >= set(lists.train):
         problems.append(
@@ -217,15 +229,15 @@ def _from_text(
     return labels
 
 
-def _label(make: Callable[..., NDArray[np.uint8]], segments: Sequence[Segment], frames: int) -> NDArray[np.uint8]:
-    return make(segments, frames=frames)
+def _label(make: Callable[..., NDArray[np.uint8]], frames: int) -> NDArray[np.uint8]:
+    return make(frames=frames)
 
 
 def _from_pickle(path: Path, lists: SessionLists, class_order: str | None, folder: Path) -> _Labels:
     content, classes, problems = load_videos(path), len(lists.class_names), []
     arrays: dict[str, NDArray[Any]] = {}
     for name in (*lists.train, *lists.test):
-        fault = _annotation_fault(content.get(name), classes)
+        fault = annotation_fault(content.get(name), classes)
         if fault is None:
             arrays[name] = content[name].astype(np.uint8)
         else:
@@ -257,16 +269,3 @@ def _from_pickle(path: Path, lists: SessionLists, class_order: str | None, folde
 
 def _constant(labels: NDArray[np.uint8], _frames: int) -> NDArray[np.uint8]:
     return labels
-
-
-def _annotation_fault(anno: Any, classes: int) -> str | None:
-    if not isinstance(anno, np.ndarray):
-        return "has no annotation: add it, or take the video off the list"
-    if anno.ndim != 2 or anno.shape[1] != classes or anno.dtype.kind not in "iubf":
-        return f"annotation is {anno.dtype} of shape {anno.shape}: give (T, {classes}) zeros and ones"
-    if not np.isin(anno, (0, 1)).all():
-        return "annotation has values other than 0 and 1: give (T, C) zeros and ones"
-    unlabelled = np.flatnonzero(anno.sum(axis=1) == 0)
-    if unlabelled.size:
-        return f"annotation has no class at frame {unlabelled[0]}: label it as background"
-    return None

@@ -27,10 +27,12 @@ class Annotation(NamedTuple):
     Attributes:
         split: Split whose file it stands in.
         segments: The actions, in seconds.
+        rows: File and row of each.
     """
 
     split: str
     segments: tuple[Segment, ...]
+    rows: tuple[str, ...]
 
 
 def match_name(name: str, known: Sequence[str]) -> int | str:
@@ -102,6 +104,7 @@ def read_text(
     """
     found: dict[str, Annotation] = {}
     problems: list[str] = []
+    seen: dict[tuple[str, Segment], int] = {}
     for split, path in files.items():
         # Comments are free text of unknown encoding; the fields that are read are plain ASCII.
         lines = path.read_text(encoding="latin-1").split("\n")
@@ -115,14 +118,18 @@ def read_text(
                 problems.append(f"{path.name}: row {row}: {parsed}")
                 continue
             name, segment = parsed
-            before = found.get(name, Annotation(split, ()))
+            before = found.get(name, Annotation(split, (), ()))
             if before.split != split:
                 problems.append(
                     f"{path.name}: row {row}: video {name!r} stands in {TEXT_FILES[before.split]} too: "
                     "drop it from one of them"
                 )
                 continue
-            found[name] = Annotation(split, (*before.segments, segment))
+            first = seen.setdefault((name, segment), row)
+            if first != row:
+                problems.append(f"{path.name}: row {row}: repeats row {first}: drop one of the two")
+                continue
+            found[name] = Annotation(split, (*before.segments, segment), (*before.rows, f"{path.name}: row {row}"))
     return found, problems
 
 

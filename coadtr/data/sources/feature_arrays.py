@@ -26,10 +26,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ARRAY_READERS", "ARRAY_SUFFIXES", "MOST_EXPANSION", "check_numbers", "csv_width"]
+__all__ = ["ARRAY_READERS", "ARRAY_SUFFIXES", "MOST_EXPANSION", "check_expansion", "check_numbers", "csv_width"]
 
 MOST_EXPANSION: Final = 200
 """How many times larger than its file an archive may be; features hardly shrink, so more than that is a trap."""
+
+# Features that are constant shrink further, and do no harm as long as they are small.
+_FREE_BYTES: Final = 1 << 24
+
+# Fewer numbers that count up from 0 or 1 may as well be a frame.
+_LEAST_NUMBERED: Final = 8
 
 _DAMAGED: Final = "copy or download it again"
 
@@ -78,13 +84,28 @@ def _read_npy(path: Path) -> NDArray[Any]:
     return np.memmap(path, dtype, mode="r", offset=start, shape=shape, order="F" if fortran else "C")
 
 
-def _check_archive(archive: zipfile.ZipFile, path: Path) -> None:
-    declared, held = sum(member.file_size for member in archive.infolist()), path.stat().st_size
-    if declared > MOST_EXPANSION * held:
+def check_expansion(declared: int, held: int) -> None:
+    """Raise `UnsafeFileError` if packed data claim to be absurdly larger than what is stored.
+
+    Args:
+        declared: Bytes that they unpack to.
+        held: Bytes that they take in the file.
+
+    Example:
+        >>> check_expansion(10**9, 10**6)
+        Traceback (most recent call last):
+        coadtr.errors.UnsafeFileError: unpacks to 1000000000 bytes, more than 200 times its size, and was not \
+unpacked: do not use this file, or store its array as .npy
+    """
+    if declared > max(_FREE_BYTES, MOST_EXPANSION * held):
         raise UnsafeFileError(
             f"unpacks to {declared} bytes, more than {MOST_EXPANSION} times its size, and was not unpacked: "
             "do not use this file, or store its array as .npy"
         )
+
+
+def _check_archive(archive: zipfile.ZipFile, path: Path) -> None:
+    check_expansion(sum(member.file_size for member in archive.infolist()), path.stat().st_size)
 
 
 def _read_npz(path: Path) -> NDArray[Any]:
@@ -134,24 +155,25 @@ def _read_pt(path: Path) -> NDArray[Any]:
 
 
 def _csv_header(path: Path) -> tuple[int, int]:
-    """Return the columns of a CSV file, and how many lines of heading it has, none or one."""
+    """Return the columns of a CSV file, and how many lines of heading it has, none or one.
+
+    The first line is a heading if one of its cells is not a number, or if it numbers 8 or more columns: whole numbers,
+    written without a point, from 0 or 1 upwards. Any other line of numbers is the first frame.
+    """
     with path.open(encoding="utf-8-sig") as file:
         cells = [cell.strip().strip('"') for cell in file.readline().rstrip("\r\n").split(",")]
     if cells == [""]:
         raise DataError("is empty: write one row of numbers a frame")
     try:
-        numbers = [float(cell) for cell in cells]
+        _ = [float(cell) for cell in cells]
     except ValueError:
         return len(cells), 1
-    # Tables often number their columns; frames do not look like that.
-    numbered = len(numbers) > 1 and any(
-        all(number == index for index, number in enumerate(numbers, first)) for first in (0, 1)
-    )
-    return len(cells), int(numbered)
+    counted = [[str(index) for index in range(first, first + len(cells))] for first in (0, 1)]
+    return len(cells), int(len(cells) >= _LEAST_NUMBERED and cells in counted)
 
 
 def csv_width(path: Path) -> int:
-    """Return the columns of a CSV file of features; only its first line is read.
+    """Return the columns of a CSV file of features; only its first line is read, a heading or a frame.
 
     Example:
         >>> import tempfile

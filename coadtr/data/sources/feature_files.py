@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any, Final
 import h5py
 import numpy as np
 
-from coadtr.data.sources.feature_arrays import ARRAY_READERS, ARRAY_SUFFIXES, check_numbers, csv_width
+from coadtr.data.sources.feature_arrays import ARRAY_READERS, ARRAY_SUFFIXES, check_expansion, check_numbers, csv_width
 from coadtr.data.storage import schema
 from coadtr.data.storage.store import FeatureStore
 from coadtr.data.storage.stored import stored_dataset, stored_group
 from coadtr.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
     from numpy.typing import NDArray
 
@@ -99,6 +99,7 @@ class FeatureFile:
         with self._told():
             if self.field:
                 with self._dataset() as data:
+                    check_expansion(data.nbytes, data.id.get_storage_size())
                     array = np.asarray(data[()])
             else:
                 array = ARRAY_READERS[self.path.suffix.lower()](self.path)
@@ -140,12 +141,15 @@ def _frames_first(shape: Sequence[int]) -> tuple[int, int]:
     return plain[0], plain[1]
 
 
-def find_feature_files(source: str | Path, *, stream: str | None = None) -> Mapping[str, FeatureFile]:
+def find_feature_files(
+    source: str | Path, *, stream: str | None = None, leave_out: Iterable[Path] = ()
+) -> Mapping[str, FeatureFile]:
     """Find the features of every video in one stream; see the table at the top of this module.
 
     Args:
         source: Folder or HDF5 file.
         stream: Name of the stream, if the source holds several.
+        leave_out: Files that are no features, such as a table beside them.
 
     Returns:
         The features by name of the video, sorted by name (in stored order for a feature store of coadtr).
@@ -161,7 +165,7 @@ def find_feature_files(source: str | Path, *, stream: str | None = None) -> Mapp
         >>> {name: file.shape for name, file in find_feature_files(folder).items()}
         {'a': (5, 3), 'b': (7, 3)}
     """
-    streams = find_feature_streams(source)
+    streams = find_feature_streams(source, leave_out=leave_out)
     if stream is None and len(streams) == 1:
         return next(iter(streams.values()))
     if stream is None or stream not in streams:
@@ -170,17 +174,18 @@ def find_feature_files(source: str | Path, *, stream: str | None = None) -> Mapp
     return streams[stream]
 
 
-def find_feature_streams(source: str | Path) -> dict[str, dict[str, FeatureFile]]:
+def find_feature_streams(source: str | Path, *, leave_out: Iterable[Path] = ()) -> dict[str, dict[str, FeatureFile]]:
     """Find the features of every video in every stream of a source.
 
     Args:
         source: Folder or HDF5 file.
+        leave_out: Files that are no features, such as a table beside them.
 
     Returns:
         By name of the stream (`DEFAULT_STREAM` where the source gives none), and then by name of the video.
 
     Raises:
-        DataError: If there are none, or two files for one video.
+        DataError: If there are none, two files for one video, or files beside folders of files.
 
     Example:
         >>> import tempfile
@@ -192,7 +197,7 @@ def find_feature_streams(source: str | Path) -> dict[str, dict[str, FeatureFile]
     """
     source = Path(source)
     if source.is_dir():
-        found = _in_folder(source)
+        found = _in_folder(source, {path.resolve() for path in leave_out})
     elif source.is_file() and h5py.is_hdf5(source):
         found = _in_store(source) if is_feature_store(source) else _in_hdf5(source)
     elif source.exists():
@@ -222,15 +227,21 @@ def is_feature_store(path: str | Path) -> bool:
         return False
 
 
-def _in_folder(folder: Path) -> dict[str, dict[str, FeatureFile]]:
+def _in_folder(folder: Path, leave_out: Set[Path]) -> dict[str, dict[str, FeatureFile]]:
     found: dict[str, dict[str, FeatureFile]] = {}
-    own = _array_files(folder)
-    if own:
-        return {DEFAULT_STREAM: own}
+    own = _array_files(folder, leave_out)
     for below in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        files = _array_files(below)
+        files = _array_files(below, leave_out)
         if files:
             found[below.name] = files
+    if own and found:
+        names = schema.listing(file.path.name for file in own.values())
+        raise DataError(
+            f"{folder}: holds feature files ({names}) and folders of them ({schema.listing(found)}): "
+            "give the folder of one stream, one folder for each by its name, or move the files"
+        )
+    if own:
+        return {DEFAULT_STREAM: own}
     if not found:
         books = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _HDF5_SUFFIXES)
         if books:
@@ -238,11 +249,13 @@ def _in_folder(folder: Path) -> dict[str, dict[str, FeatureFile]]:
     return found
 
 
-def _array_files(folder: Path) -> dict[str, FeatureFile]:
+def _array_files(folder: Path, leave_out: Set[Path]) -> dict[str, FeatureFile]:
     found: dict[str, FeatureFile] = {}
     for path in sorted(folder.iterdir()):
         # Names that begin with a dot are what systems and editors leave behind.
         if path.name.startswith(".") or path.suffix.lower() not in ARRAY_SUFFIXES or not path.is_file():
+            continue
+        if leave_out and path.resolve() in leave_out:
             continue
         if path.stem in found:
             raise DataError(f"{folder}: {found[path.stem].path.name} and {path.name} are of one video: drop one")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from coadtr.data.sources.rate_options import check_rate
 from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
 
@@ -99,13 +100,14 @@ def frame_span(start: float, end: float, *, rate_hz: float, rule: str) -> tuple[
         First frame, and frame after the last.
 
     Raises:
-        ConfigError: If there is no such rule, or ``lstr`` meets another rate than 4 Hz.
+        ConfigError: If there is no such rule, the rate is none, or ``lstr`` meets another rate than 4 Hz.
 
     Example:
         >>> [frame_span(1.3, 2.3, rate_hz=4.0, rule=rule) for rule in LABEL_RULES]
         [(5, 9), (5, 10), (5, 9)]
     """
     describe_rule(rule)
+    check_rate("rate_hz", rate_hz)
     # 2.3 * 30 is 68.99999999999999 and means frame 69.
     first, last = round(start * rate_hz, 6), round(end * rate_hz, 6)
     if rule == "oadtr":
@@ -163,8 +165,7 @@ def frame_labels(
     for option, value, known in (("overlap", overlap, OVERLAPS), ("outside", outside, OUTSIDE)):
         if value not in known:
             raise ConfigError(f"{option}={value!r}: use one of {listing(known)}")
-    if not (math.isfinite(rate_hz) and rate_hz > 0):
-        raise ConfigError(f"rate_hz={rate_hz!r}: give the frames a second, a positive number")
+    check_rate("rate_hz", rate_hz)
     limit = frames / rate_hz + _RUN_OVER_SECONDS if outside == "error" else math.inf
     told = [_told(segment, name) for segment, name in zip(segments, names or [""] * len(segments), strict=True)]
     faults = [

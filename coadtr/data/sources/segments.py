@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -12,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from coadtr.data.importers.problems import raise_problems
+from coadtr.data.sources.json_files import read_json
+from coadtr.data.sources.rate_options import check_rate
 from coadtr.data.sources.text_tables import read_text_table
 from coadtr.data.storage import schema
 from coadtr.errors import ConfigError, DataError
@@ -124,8 +125,8 @@ def read_segments(
     """
     if unit not in UNITS:
         raise ConfigError(f"unit={unit!r}: use one of {schema.listing(UNITS)}")
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise ConfigError(f"fps={fps!r}: give the video frames a second, a positive number")
+    if fps is not None:
+        check_rate("fps", fps, told="the video frames a second")
     if not path.is_file():
         raise DataError(f"{path}: no such file: give a table of segments (.csv, .tsv or .json)")
     table = SegmentTable(path=path)
@@ -162,12 +163,7 @@ def _csv_rows(path: Path, table: SegmentTable) -> pd.DataFrame:
 
 def _json_rows(path: Path, table: SegmentTable) -> pd.DataFrame:
     """Return the annotations of a JSON file as rows, and enter what it says of whole videos."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_no_key_twice)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not a whole JSON file ({error}): copy or download it again") from error
+    content = read_json(path)
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict) or not database:
         raise DataError(f"{path}: has no entry 'database' with videos: give segments in the form of ActivityNet")
@@ -190,15 +186,6 @@ def _json_rows(path: Path, table: SegmentTable) -> pd.DataFrame:
             else:
                 rows.append((video, *(str(bound) for bound in span), label.strip(), where))
     return pd.DataFrame(rows, columns=[*_COLUMNS, "where"], dtype=str)
-
-
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise DataError(f"lists {twice!r} twice: drop one of the two")
-    return content
 
 
 def _enter_fact(table: SegmentTable, video: str, column: str, text: str, where: str) -> None:

@@ -194,7 +194,7 @@ def test_an_import_that_was_stopped_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_ends_the_import_and_keeps_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add, added = StoreJournal.add, []
+    add, added = StoreJournal.add, list[str]()
 
     def fill(journal: StoreJournal, name: str, **video: Any) -> None:
         if len(added) == 2:
@@ -223,7 +223,7 @@ def test_all_faults_of_a_video_are_told(tmp_path: Path) -> None:
 
 
 def _stop_after(monkeypatch: pytest.MonkeyPatch, videos: int) -> None:
-    add, added = StoreJournal.add, []
+    add, added = StoreJournal.add, list[str]()
 
     def stop(journal: StoreJournal, name: str, **video: Any) -> None:
         if len(added) == videos:

@@ -238,6 +238,18 @@ def test_list_faults(tree: Path, tmp_path: Path, kind: str) -> None:
         import_features("lstr", tree, tmp_path / "out.h5")
 
 
+def test_names_of_videos_never_become_paths(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if a name from a list came through the check of names, only what lies in the folder is read."""
+    for folder in (RGB, FLOW, "target_perframe"):
+        (tree / folder / "outside").mkdir()
+        (tree / folder / f"{TRAIN[0]}.npy").rename(tree / folder / "outside" / "a.npy")
+    lists = {**LISTS, "train_session_set": ["outside/a", *TRAIN[1:]]}
+    (tree / "data_info.json").write_text(json.dumps({"THUMOS": {**LSTR_ENTRY, **lists}}))
+    monkeypatch.setattr("coadtr.data.storage.schema.check_name", lambda *_, **__: None)
+    with pytest.raises(DataError, match=f"video 'outside/a': no file {RGB}/outside/a.npy: add it, or take"):
+        import_features("lstr", tree, tmp_path / "out.h5")
+
+
 def test_what_is_not_there_is_named(tree: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.h5"
     for options, error, message in (

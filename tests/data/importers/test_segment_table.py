@@ -335,15 +335,56 @@ def test_videos_that_streams_or_table_lack(folder: Path) -> None:
     np.save(folder / "flow" / "salad.npy", _features("salad", 2))
     with pytest.raises(DataError, match="video 'soup' has no features in stream 'flow': add or drop it"):
         _import(folder / "segments.csv", features={"rgb": "features", "flow": "flow"})
-    with pytest.raises(DataError, match="video 'idle' has features but no row: add one, or choose unlisted"):
+    with pytest.raises(DataError, match="video 'idle' has features but no row: add one, or say unlisted=background"):
         _import(folder / "segments.csv", unlisted="error")
+
+
+def test_background_whatever_its_case(folder: Path) -> None:
+    source = _table(folder, *ROWS, "soup,0,1,Background", "stew,1.5,2,Cut")
+    with _import(source, ignored="FRY") as store:
+        assert store.class_names == ("cut", "mix", "fry", "Background", "Cut")
+        assert (store.background, store.ignored) == (3, 2)
+        assert _names(store, "idle") == ["Background"] * 8
+    plan = plan_segment_table(source, features="features", rate_hz=4.0)
+    assert "classes 'cut', 'Cut' differ only in case: give them one spelling if they are one class" in plan.warnings
+
+
+def test_what_covers_no_frame_is_told(folder: Path) -> None:
+    source = _table(folder, *ROWS, "soup,2.01,2.05,boil", "stew,1,1.02,background")
+    plan = plan_segment_table(source, features="features", rate_hz=4.0)
+    assert plan.warnings[-2:] == (
+        "1 of 6 segments are shorter than a frame and cover none (rule centre): row 7, video 'soup', 2.01 to 2.05 s, "
+        "'boil': use features at a higher rate, or another rule",
+        "no frame has the class 'boil': it cannot be learnt, leave it out or add segments of it",
+    )
+
+
+def test_a_table_beside_the_folders_of_streams(folder: Path) -> None:
+    (folder / "features").rename(folder / "rgb")
+    (folder / "flow").mkdir()
+    for name in FRAMES:
+        np.save(folder / "flow" / f"{name}.npy", _features(name, 2))
+    with _import(folder / "segments.csv", features=str(folder)) as store:
+        assert dict(store.streams) == {"flow": 2, "rgb": 3}
+    (folder / "notes.csv").write_text("soup,is,thin\n")
+    with pytest.raises(DataError, match=r"holds feature files \('notes\.csv'\) and folders of them \('flow', 'rgb'\)"):
+        _import(folder / "segments.csv", features=str(folder))
+
+
+def test_missing_features_are_told_before_splits_that_cannot_be(folder: Path) -> None:
+    for name in FRAMES:
+        (folder / "features" / f"{name}.npy").rename(folder / "features" / f"{name}_rgb.npy")
+    with pytest.raises(DataError, match=r"video 'salad' \(row 2\) has no features"):
+        _import(folder / "segments.csv", unlisted="skip")
 
 
 def test_too_few_videos_to_share_out(folder: Path) -> None:
     for name in ("soup", "stew", "idle"):
         (folder / "features" / f"{name}.npy").unlink()
     source = _table(folder, ROWS[0])
-    with pytest.raises(ConfigError, match=r"test_fraction=0\.2: 1 videos are left .*say test_fraction=0"):
+    with pytest.raises(
+        ConfigError, match=r"csv: 1 videos are left .* 3 are needed: .*column split.*say test_fraction=0"
+    ):
         _import(source)
     with _import(source, test_fraction=0, validation_fraction=0) as store:
         assert store.splits == ("train",)

@@ -48,7 +48,7 @@ def _import(source: Path, **options: Any) -> FeatureStore:
 
 
 def test_recordings_come_through(folder: Path) -> None:
-    with _import(folder, test=["b1", "c*"], stream="hands", background="rest") as store:
+    with _import(folder, test=["b1", "c*"], stream="hands", background="REST") as store:
         assert (store.class_names, store.background, store.ignored) == (("rest", "lift"), 0, None)
         assert (store.streams, store.label_kind) == ({"hands": 2}, "index")
         assert {video.rate_hz for video in store.videos()} == {25.0}
@@ -180,6 +180,7 @@ def test_options_and_sources_that_are_wrong(folder: Path) -> None:
         ({"rate_hz": 0.0}, r"rate_hz=0\.0"),
         ({"timestamp_unit": "min"}, "timestamp_unit='min': use one of 's', 'ms', 'us', 'ns'"),
         ({"test": ["d*"]}, r"test='d\*' is the name of no video: the videos are 'a1', 'a2'"),
+        ({"ignored": "LIFD"}, "ignored='LIFD' is no class: did you mean 'lift'?"),
         ({"background": "lifd"}, "background='lifd' is no class: did you mean 'lift'?"),
         ({"ignored": "none"}, "ignored='none' is no class: the classes are"),
         ({"aliases": ["lifd"]}, "aliases='lifd': give spelling=name"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -163,7 +164,7 @@ def test_lists_decide_before_names(source: Path) -> None:
     (source / "data_info_new.json").write_text(json.dumps({"THUMOS": lists, "HDD": {}}))
     plan = planner("thumos14")(source, **OPTIONS)
     assert [video.name for video in plan.videos if video.split == "test"] == VALIDATION[3:]
-    assert plan.warnings == (f"1 videos with features are not annotated or listed, left out: '{TEST[0]}'",)
+    assert plan.warnings[:1] == (f"1 videos with features are not annotated or listed, left out: '{TEST[0]}'",)
 
 
 def _line(text: str) -> Callable[[Path], object]:
@@ -185,6 +186,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "backwards": (_line("video_validation_0000001 3.0 2.0"), rf"{LINE}: end 2 is not after start 3"),
     "negative": (_line("video_validation_0000001 -3.0 2.0"), rf"{LINE}: start '-3\.0' and end '2\.0': give seconds"),
     "not a number": (_line("video_validation_0000001 nan 2.0"), rf"{LINE}: start 'nan'"),
+    "repeated": (
+        _line(f"{VALIDATION[3]} 1.0 3.2"),
+        rf"{LINE}: repeats annotation/Diving_val\.txt: line 4: drop one of the two",
+    ),
     "unknown class": (
         lambda source: (source / "annotation" / "Juggling_val.txt").write_text("video_validation_0000001 1 2"),
         r"Juggling_val\.txt: line 1: unknown class 'Juggling'",
@@ -245,6 +250,31 @@ def test_all_faults_are_told_at_once(source: Path, tmp_path: Path) -> None:
         assert text in str(caught.value)
 
 
+def test_one_of_several_folders_must_be_chosen(source: Path) -> None:
+    (source / "all").mkdir()
+    (source / "rgb_kinetics_resnet50").rename(source / "all" / "rgb_kinetics_resnet50")
+    shutil.copytree(source / "all" / "rgb_kinetics_resnet50", source / "all" / "rgb_anet_resnet200")
+    options = {**OPTIONS, "features": "all"}
+    message = (
+        r"all: several folders for stream 'rgb' \('rgb_anet_resnet200', 'rgb_kinetics_resnet50'\): "
+        r"choose with features, as \{rgb: all/rgb_anet_resnet200\}"
+    )
+    with pytest.raises(DataError, match=message):
+        planner("thumos14")(source, **options)
+    plan = planner("thumos14")(source, **{**options, "features": {"rgb": "all/rgb_anet_resnet200"}})
+    assert (plan.problems, dict(plan.streams)) == ((), {"rgb": 6})
+
+
+def test_segments_shorter_than_a_frame_are_told(source: Path) -> None:
+    _line(f"{VALIDATION[0]} 6.01 6.02")(source)
+    plan = planner("thumos14")(source, **OPTIONS)
+    assert plan.warnings[0] == (
+        "1 of 16 segments are shorter than a frame and cover none (rule oadtr): annotation/Diving_val.txt: line 5, "
+        f"video '{VALIDATION[0]}', 6.01 to 6.02 s, 'Diving': use features at a higher rate, or another rule"
+    )
+    assert plan.warnings[1].startswith("no frame has the classes 'BaseballPitch', ")
+
+
 def test_what_is_not_there_is_named(source: Path, tmp_path: Path) -> None:
     for options, error, message in (
         ({"features": None}, ConfigError, "needs features: give a folder or HDF5 file as features="),
@@ -267,6 +297,12 @@ def test_what_is_not_there_is_named(source: Path, tmp_path: Path) -> None:
         ("fps.json", "[30]", "holds a list: give"),
         ("fps.json", '{"a": "fast"}', "video 'a': fps is 'fast': give a number"),
         ("fps.csv", "name,rate\na,3\n", "has columns 'name', 'rate': give the columns video and fps"),
+        (
+            "fps.csv",
+            "video,fps\nv,30\nv,25\n",
+            r"fps\.csv: row 3: video 'v' is there twice, with 30\.0 before: drop one",
+        ),
+        ("fps.json", '{"v": 30, "v": 25}', "lists 'v' twice: drop one of the two"),
         ("fps.csv", "", r"is not a CSV file \(No columns"),
         ("fps.npz", "PK", r"is not a whole \.npz file"),
     ):

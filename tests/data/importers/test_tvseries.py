@@ -18,6 +18,7 @@ from tests.data.importers.tvseries_source import (
     SPLIT_FILES,
     TEST,
     TRAIN,
+    action_row,
     multi_hot,
     write_tvseries,
 )
@@ -98,7 +99,8 @@ def test_text_comes_through_by_name(tmp_path: Path, place: str) -> None:
         (folder / file).rename(folder / place / file)
     named: dict[str, Any] = {"anno": place} if place == "elsewhere" else {}
     report = import_features("tvseries", folder, tmp_path / "out.h5", **named)
-    assert report.warnings == ()
+    (warning,) = report.warnings
+    assert warning.startswith("no frame has the classes 'Pick something up', 'Point', 'Drink'")
     with FeatureStore(tmp_path / "out.h5") as store:
         assert list(store.class_names) == CLASSES
         assert [video.split for video in store.videos()] == ["train"] * 3 + ["validation"] + ["test"] * 2
@@ -124,6 +126,20 @@ def test_rule_and_overlap_can_be_chosen(tmp_path: Path) -> None:
         assert (store.attributes["label_rule"], store.label_kind) == ("centre", "index")
         assert store.labels("Modern_Family_ep1")[:6].tolist() == [0, 0, 0, 26, 26, 0]
         assert store.class_names[store.labels("24_ep1")[12]] == "Stand up"
+
+
+def test_segments_past_the_end_are_cut_and_short_ones_told(tmp_path: Path) -> None:
+    write_tvseries(tmp_path / "tv", text=True)
+    with (tmp_path / "tv" / "GT-train.txt").open("a") as file:
+        file.write(action_row("24_ep1", "Drink", 7, 60) + "\n" + action_row("24_ep1", "Eat", 5.0, 5.01))
+    report = import_features("tvseries", tmp_path / "tv", tmp_path / "out.h5", outside="cut")
+    assert report.warnings[0] == (
+        "1 of 9 segments are shorter than a frame and cover none (rule oadtr): GT-train.txt: row 6, video '24_ep1', "
+        "5 to 5.01 s, 'Eat': use features at a higher rate, or another rule"
+    )
+    with FeatureStore(tmp_path / "out.h5") as store:
+        assert store.attributes["outside"] == "cut"
+        assert np.flatnonzero(store.labels("24_ep1")[:, CLASSES.index("Drink")]).tolist() == [35, 36, 37, 38, 39]
 
 
 def test_the_real_list(shared_data: Path, tmp_path: Path) -> None:

@@ -98,7 +98,11 @@ TEXT_FAULTS: dict[str, tuple[str, str]] = {
     "negative": (action_row("24_ep1", "Drink", -1, 2), "row 5: from -1 to 2 s"),
     "past the end": (
         action_row("24_ep1", "Drink", 1, 60),
-        "video '24_ep1': segment 1 to 60 s: runs past the end of the video",
+        "video '24_ep1': GT-train.txt: row 5, segment 1 to 60 s: runs past the end of the video .*outside=cut",
+    ),
+    "repeated": (
+        action_row("24_ep1", "Answer phone", 1, 3),
+        "row 5: repeats row 1: drop one of the two",
     ),
     "property": (
         action_row("24_ep1", "Drink", 1, 2).replace("\t0", "\tno", 1),
@@ -134,7 +138,7 @@ def test_text_and_lists_that_do_not_fit(tmp_path: Path) -> None:
     row = val.read_text(encoding="latin-1")
     val.write_text(row + action_row("24_ep9", "Drink", 1, 2), encoding="latin-1")
     report = import_features("tvseries", folder, out)
-    assert report.warnings == ("videos '24_ep9' are annotated but on no list: left out",)
+    assert report.warnings[0] == "videos '24_ep9' are annotated but on no list: left out"
     val.write_text(action_row("Mad_Men_ep9", "Drink", 1, 2))
     with pytest.raises(
         DataError, match=r"'Sons_of_Anarchy_ep2': has no line in 'GT-train.txt', .*both must hold videos"
@@ -171,6 +175,7 @@ def test_files_and_options(tmp_path: Path) -> None:
         "class_order": "class_order='i3d': use one of published, alphabetical, cooadtr, or a file",
         "rule": "rule='i3d': use one of 'oadtr'",
         "overlap": "overlap='i3d': use one of 'multi-hot'",
+        "outside": "outside='i3d': use one of 'error', 'cut'",
     }.items():
         unknown: dict[str, Any] = {option: "i3d"}
         with pytest.raises(ConfigError, match=message):
@@ -184,6 +189,11 @@ def test_files_and_options(tmp_path: Path) -> None:
         import_features("tvseries", folder, out, class_order="published")
     (folder / FEATURES).write_bytes(pickle.dumps({"a": np.arange(500.0)})[:-700])
     with pytest.raises(DataError, match=r"tvseries_anet_features\.pickle: is not a whole pickle"):
+        import_features("tvseries", folder, out, class_order="published")
+    (folder / "data_info_new.json").write_text('{"HDD": {}}')
+    with pytest.raises(
+        DataError, match=r"has no data set 'TVSERIES', only 'HDD': name the list file that has it with inf"
+    ):
         import_features("tvseries", folder, out, class_order="published")
     for path in folder.iterdir():
         path.unlink()

@@ -47,7 +47,6 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "pt, parameter": (".pt", lambda path: torch.save(torch.nn.Parameter(torch.from_numpy(ARRAY)), path)),
     "csv": (".csv", lambda path: _write_csv(path, ARRAY)),
     "csv, heading": (".csv", lambda path: _write_csv(path, ARRAY, "x,y,z")),
-    "csv, numbered columns": (".csv", lambda path: _write_csv(path, ARRAY, "0,1,2")),
     "csv, byte order mark": (".csv", lambda path: _write_csv(path, ARRAY, "\ufeffx,y,z")),
 }
 
@@ -76,6 +75,26 @@ def test_types(tmp_path: Path, dtype: str) -> None:
         np.testing.assert_array_equal(read, array)
 
 
+@pytest.mark.parametrize(
+    ("first", "heading"),
+    [
+        ("0,1", False),
+        ("1.0,2.0", False),
+        ("0,1,2,3,4,5,6", False),
+        ("0,1,2,3,4,5,6,7", True),
+        ("1,2,3,4,5,6,7,8", True),
+        ("1.0,2.0,3.0,4.0,5.0,6.0,7.0,8.0", False),
+        ("2,3,4,5,6,7,8,9", False),
+        ("x,1", True),
+    ],
+)
+def test_a_first_frame_is_no_heading(tmp_path: Path, first: str, heading: bool) -> None:
+    width = len(first.split(","))
+    (tmp_path / "a.csv").write_text("\n".join([first, ",".join(["7"] * width), ""]))
+    (file,) = find_feature_files(tmp_path).values()
+    assert file.shape == (1 if heading else 2, width)
+
+
 def test_folders_of_streams_and_what_lies_about(tmp_path: Path) -> None:
     for stream in ("rgb", "flow"):
         (tmp_path / stream).mkdir()
@@ -94,6 +113,20 @@ def test_folders_of_streams_and_what_lies_about(tmp_path: Path) -> None:
         find_feature_files(tmp_path)
     with pytest.raises(DataError, match="has no stream 'depth': name one out of 'flow', 'rgb'"):
         find_feature_files(tmp_path, stream="depth")
+
+
+def test_files_beside_folders_of_streams_are_refused(tmp_path: Path) -> None:
+    for stream in ("rgb", "flow"):
+        (tmp_path / stream).mkdir()
+        np.save(tmp_path / stream / "a.npy", ARRAY)
+    (tmp_path / "segments.csv").write_text("video,start,end,label\n")
+    with pytest.raises(
+        DataError, match=r"holds feature files \('segments\.csv'\) and folders .*\('flow', 'rgb'\): give"
+    ):
+        find_feature_streams(tmp_path)
+    streams = find_feature_streams(tmp_path, leave_out=[tmp_path / "rgb" / ".." / "segments.csv"])
+    assert list(streams) == ["flow", "rgb"]
+    assert list(find_feature_files(tmp_path / "rgb", leave_out=[tmp_path / "segments.csv"])) == ["a"]
 
 
 def test_hdf5_with_a_dataset_for_each_video(tmp_path: Path) -> None:
@@ -301,6 +334,11 @@ def test_faults_of_hdf5_files(tmp_path: Path) -> None:
         lambda file: file.create_dataset("a", (4, 2), "f4", external=[("/etc/hostname", 0, 32)]),
         UnsafeFileError,
         "is stored in another file",
+    )
+    refuse(
+        lambda file: file.create_dataset("a", data=np.zeros((20_000, 500), "f4"), compression="gzip"),
+        UnsafeFileError,
+        r"all\.h5: field 'a': unpacks to 40000000 bytes, more than 200 times its size, and was not unpacked",
     )
     layout = h5py.VirtualLayout((4, 2), "f4")
     layout[:] = h5py.VirtualSource("other.h5", "x", (4, 2))
