@@ -6,10 +6,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 
-from coadtr.cli.settings import a_path, one_of, plain, require, whether
+from coadtr.cli.settings import a_path, new_store, one_of, plain, require
 from coadtr.data import FeatureStore, render, summarise
 from coadtr.data.rewriting.rewrite import convert_store
-from coadtr.errors import ConfigError
 
 __all__ = ["main"]
 
@@ -18,9 +17,7 @@ def main(cfg: DictConfig) -> None:
     """Write a store anew, show it, and say what rounding cost."""
     require(cfg, "path", "out")
     settings = plain(cfg)
-    out = a_path(settings, "out")
-    if not whether(settings, "overwrite") and out.exists():
-        raise ConfigError(f"{out} exists: choose another out, or say overwrite=true to replace it")
+    out = new_store(settings)
     path = a_path(settings, "path")
     worst = convert_store(
         path,

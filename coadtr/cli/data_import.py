@@ -7,10 +7,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from coadtr.cli.options import as_settings, settings_named, typed_options
-from coadtr.cli.settings import a_path, group, of_kind, plain, require, whether
+from coadtr.cli.settings import a_path, group, new_store, of_kind, plain, require, whether
 from coadtr.data import import_features, render
 from coadtr.data.importers import planner
-from coadtr.errors import ConfigError
 
 __all__ = ["main"]
 
@@ -19,9 +18,8 @@ def main(cfg: DictConfig) -> None:
     """Import, and show what was imported."""
     require(cfg, "format", "out")
     settings = plain(cfg)
-    out, dry_run = a_path(settings, "out"), whether(settings, "dry_run")
-    if not whether(settings, "overwrite") and not dry_run and out.exists():
-        raise ConfigError(f"{out} exists: choose another out, or say overwrite=true to replace it")
+    dry_run = whether(settings, "dry_run")
+    out = a_path(settings, "out") if dry_run else new_store(settings)
     layout = of_kind(str, settings["format"], "format")
     plan = planner(layout)
     options = typed_options(plan, group(settings, "options"))

@@ -21,4 +21,7 @@ def main(cfg: DictConfig) -> None:
     with FeatureStore.open(a_path(settings, "path")) as store:
         if plot is not None:
             plot_timeline(store, plot, videos=videos, most=most)
-        Console().print(render(summarise(store)))
+        console = Console()
+        console.print(render(summarise(store)))
+        if plot is not None:
+            console.print(f"drawn to {plot}", soft_wrap=True, highlight=False, markup=False)

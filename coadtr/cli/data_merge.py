@@ -7,10 +7,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from coadtr.cli.settings import a_path, names, one_of, plain, require, whether
+from coadtr.cli.settings import names, new_store, one_of, plain, require, whether
 from coadtr.data import FeatureStore, render, summarise
 from coadtr.data.rewriting.merge import merge_stores
-from coadtr.errors import ConfigError
 
 __all__ = ["main"]
 
@@ -19,9 +18,7 @@ def main(cfg: DictConfig) -> None:
     """Join stores, and show what that gave."""
     require(cfg, "paths", "out")
     settings = plain(cfg)
-    out = a_path(settings, "out")
-    if not whether(settings, "overwrite") and out.exists():
-        raise ConfigError(f"{out} exists: choose another out, or say overwrite=true to replace it")
+    out = new_store(settings)
     classes = one_of(("same", "union"), settings["classes"], "classes")
     paths = [Path(path) for path in names(settings, "paths") or []]
     merge_stores(paths, out, classes=classes, prefix=whether(settings, "prefix"))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from omegaconf import DictConfig
 from rich.console import Console
 
-from coadtr.cli.settings import a_path, group, names, of_kind, plain, require, whether, whole
+from coadtr.cli.settings import a_path, group, names, new_store, of_kind, plain, require, whole
 from coadtr.data import FeatureStore, render, summarise
 from coadtr.data.rewriting.splitting import split_store
-from coadtr.errors import ConfigError
 
 __all__ = ["main"]
 
@@ -17,9 +16,7 @@ def main(cfg: DictConfig) -> None:
     """Take a part of a store or change its splits, and show what that gave."""
     require(cfg, "path", "out")
     settings = plain(cfg)
-    out = a_path(settings, "out")
-    if not whether(settings, "overwrite") and out.exists():
-        raise ConfigError(f"{out} exists: choose another out, or say overwrite=true to replace it")
+    out = new_store(settings)
     fractions, assign = group(settings, "fractions"), group(settings, "assign")
     split_store(
         a_path(settings, "path"),

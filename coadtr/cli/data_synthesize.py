@@ -5,10 +5,9 @@ from __future__ import annotations
 from omegaconf import DictConfig
 from rich.console import Console
 
-from coadtr.cli.settings import a_path, group, of_kind, one_of, plain, require, whether, whole
+from coadtr.cli.settings import a_path, group, new_store, of_kind, one_of, plain, require, whole
 from coadtr.data import FeatureStore, render, summarise
 from coadtr.data.synthesize import synthesize_thumos14
-from coadtr.errors import ConfigError
 
 __all__ = ["main"]
 
@@ -18,9 +17,7 @@ def main(cfg: DictConfig) -> None:
     require(cfg, "like", "source", "out")
     settings = plain(cfg)
     one_of(("thumos14",), settings["like"], "like")
-    out = a_path(settings, "out")
-    if not whether(settings, "overwrite") and out.exists():
-        raise ConfigError(f"{out} exists: choose another out, or say overwrite=true to replace it")
+    out = new_store(settings)
     synthesize_thumos14(
         a_path(settings, "source"),
         out,

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from coadtr.cli.options import settings_named, typed_options
-from coadtr.cli.settings import a_path, group, of_kind, one_of, plain, require, watched, whether, whole
+from coadtr.cli.settings import a_path, group, new_store, of_kind, one_of, plain, require, watched, whether, whole
 from coadtr.data import render
 from coadtr.data.importers import planner
 from coadtr.errors import ConfigError, DataError
@@ -35,9 +35,8 @@ def main(cfg: DictConfig) -> None:
     """Extract, and show what was written."""
     require(cfg, "videos", "out")
     settings = plain(cfg)
-    out, dry_run = a_path(settings, "out"), whether(settings, "dry_run")
-    if not whether(settings, "overwrite") and not dry_run and out.exists():
-        raise ConfigError(f"{out} exists: choose another out, or say overwrite=true to replace it")
+    dry_run = whether(settings, "dry_run")
+    out = a_path(settings, "out") if dry_run else new_store(settings)
     extraction = read_extraction(settings)
     wanted = settings["videos"] if isinstance(settings["videos"], list) else [settings["videos"]]
     sources = find_videos([str(one) for one in wanted])
@@ -89,10 +88,19 @@ def read_extraction(settings: dict[str, Any]) -> Extraction:
         ),
         batch_size=whole(settings, "batch_size", least=1),
         dtype=of_kind(str, settings["dtype"], "dtype"),
-        device=("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device,
+        device=("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else _device(device),
         threads=whole(settings, "threads", least=1),
         max_seconds=None if seconds is None else of_kind(float, seconds, "max_seconds"),
     )
+
+
+def _device(name: str) -> str:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        cause = str(error).strip().splitlines()[0]
+        raise ConfigError(f"device {name!r} cannot be used here ({cause}); use cpu, or auto") from error
+    return name
 
 
 def _text(settings: dict[str, Any], name: str) -> str | None:

@@ -55,8 +55,8 @@ def config_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "configs"
 
 
-def _usage() -> str:
-    commands = "\n".join(f"  {name:<17}{what}" for name, what in COMMANDS.items())
+def _usage(first: str = "") -> str:
+    commands = "\n".join(f"  {name:<17}{what}" for name, what in COMMANDS.items() if name.startswith(first))
     return USAGE.format(commands=commands, version=coadtr.__version__)
 
 
@@ -87,7 +87,8 @@ def _check_words(command: str, words: Sequence[str]) -> None:
     parser.error = refuse  # type: ignore[method-assign]
     for word in parser.parse_args(list(words)).overrides:
         if not word.startswith("~") and not word.partition("=")[1]:
-            refuse(f"{word!r} is not a setting: give it as name=value")
+            quotes = "; put a setting with blanks or braces in quotes" if any("{" in other for other in words) else ""
+            refuse(f"{word!r} is not a setting: give it as name=value{quotes}")
         if word.startswith("="):
             refuse(f"{word!r} has no name: give it as name=value")
 
@@ -95,6 +96,7 @@ def _check_words(command: str, words: Sequence[str]) -> None:
 def _run(name: str, overrides: Sequence[str]) -> None:
     import hydra  # noqa: PLC0415 - takes a moment, and `coadtr --help` does not need it
     from hydra.core.global_hydra import GlobalHydra  # noqa: PLC0415
+    from omegaconf import OmegaConf  # noqa: PLC0415
 
     from coadtr.cli.messages import explain  # noqa: PLC0415 - imports Hydra
 
@@ -112,6 +114,7 @@ def _run(name: str, overrides: Sequence[str]) -> None:
             return None
 
     GlobalHydra.instance().clear()
+    OmegaConf.register_new_resolver("settings", _commented, replace=True)
     before = sys.argv
     sys.argv = [command, *overrides]
     try:
@@ -123,6 +126,12 @@ def _run(name: str, overrides: Sequence[str]) -> None:
         GlobalHydra.instance().clear()
     if failures:
         raise failures[0]
+
+
+def _commented(name: str) -> str:
+    """Return the settings of a command as its file has them, comments and all, for its help."""
+    text = (config_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+    return text.partition("job_logging: none\n")[2].partition("\n\n")[2].rpartition("\nhydra:\n")[0].rstrip()
 
 
 def _quieten() -> None:
@@ -143,6 +152,9 @@ def main() -> None:
     debug = len(arguments) < len(sys.argv) - 1
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
+        return
+    if arguments in (["data", "--help"], ["data", "-h"]):
+        print(_usage("data"))
         return
     if arguments[0] == "--version":
         print(f"coadtr {coadtr.__version__}")

@@ -30,7 +30,10 @@ def explain(error: Exception, *, command: str, folder: Path) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} cannot be read ({_first_line(error)}); give settings as name=value"
     if isinstance(error, ConfigCompositionException) and str(error).startswith("Could not override '"):
-        return f"{str(error).split(chr(39))[1]} is not a setting; {remedy}"
+        name = str(error).split(chr(39))[1]
+        if name.startswith("options."):
+            remedy = f"`{command} format=NAME --help` lists the options of a format"
+        return f"{name} is not a setting; {remedy}"
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {_first_line(error)}; {remedy}"
     cause = f" ({_first_line(error.__cause__)})" if isinstance(error.__cause__, Exception) else ""

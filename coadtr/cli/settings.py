@@ -21,6 +21,7 @@ __all__ = [
     "fill",
     "group",
     "names",
+    "new_store",
     "of_kind",
     "one_of",
     "plain",
@@ -156,6 +157,24 @@ def a_path(settings: Mapping[str, Any], name: str) -> Path:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value == "":
         raise ConfigError(f"{name} must be a path, got {value!r}")
     return Path(str(value))
+
+
+def new_store(settings: Mapping[str, Any]) -> Path:
+    """Read ``out``, the feature store to write; one that is there is kept unless ``overwrite`` is true.
+
+    Raises:
+        ConfigError: If it is a folder, or is there and may not be replaced.
+
+    Example:
+        >>> new_store({"out": "new.h5", "overwrite": False}).name
+        'new.h5'
+    """
+    out = a_path(settings, "out")
+    if out.is_dir():
+        raise ConfigError(f"out={out} is a folder: name a file in it, such as {out / 'features.h5'}")
+    if not whether(settings, "overwrite") and out.exists():
+        raise ConfigError(f"{out} exists: choose another out, or say overwrite=true to replace it")
+    return out
 
 
 def names(settings: Mapping[str, Any], name: str) -> list[str] | None:

@@ -81,7 +81,7 @@ class Sampling:
         if self.preset != "rate":
             if self.rate_hz is not None:
                 raise ConfigError(
-                    f"rate_hz={self.rate_hz!r} goes with sampling=rate, not {self.preset}: drop one of the two"
+                    f"rate_hz={self.rate_hz!r} is not for sampling={self.preset}: say sampling=rate, or drop rate_hz"
                 )
             if self.chunk not in (None, _CHUNK):
                 raise ConfigError(f"chunk={self.chunk!r}: sampling {self.preset} has chunks of 6, use sampling=rate")

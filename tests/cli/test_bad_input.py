@@ -219,7 +219,7 @@ def test_outputs_that_are_there_are_kept(workplace: Path) -> None:
     np.savez(workplace / "source.npz", **sequence_source())
     words = ("data", "import", "format=sequence-npz", "source=source.npz")
     refuse(*words, "out=out.h5", folder=workplace, code=2, names=("out.h5 exists", "overwrite=true"))
-    refuse(*words, "out=run", "overwrite=true", folder=workplace, code=1, names=("run", "is a folder"))
+    refuse(*words, "out=run", "overwrite=true", folder=workplace, code=2, names=("out=run is a folder", "name a file"))
     refuse("export", "run=run", folder=workplace, code=1, names=("run/checkpoint", "there already"))
     refuse("export", "run=run", "out=data.h5", folder=workplace, code=1, names=("data.h5", "is a file"))
     refuse(*REPLAY, "out=data.h5", folder=workplace, code=2, names=("data.h5 is a file",))

@@ -24,6 +24,7 @@ from coadtr.data import IMPORTERS, FeatureStore, import_features
 from coadtr.data.importers import planner
 from coadtr.models import PRESETS, ModelConfig, build_model, config_from_dict, preset
 from coadtr.training import TrainingResult, TrainingSettings
+from tests.cli.calling import succeed
 
 EXPERIMENTS = sorted(
     path.relative_to(config_folder() / "experiment").with_suffix("").as_posix()
@@ -49,12 +50,13 @@ def test_every_command_has_a_file_and_every_file_a_command() -> None:
 
 @pytest.mark.parametrize("path", sorted(config_folder().glob("*.yaml")), ids=lambda path: path.stem)
 def test_hydra_leaves_no_files_and_the_help_is_ours(path: Path) -> None:
-    hydra = OmegaConf.load(path).hydra
+    settings: Any = OmegaConf.to_container(OmegaConf.load(path))  # the help is not resolved: `coadtr` does that
+    hydra = settings["hydra"]
     command = next(command for command in COMMANDS if command.replace(" ", "_") == path.stem)
-    assert hydra.output_subdir is None
-    assert hydra.run.dir == "."
-    assert hydra.help.app_name == f"coadtr {command}"
-    assert f"Example:  coadtr {command} " in hydra.help.template
+    assert hydra["output_subdir"] is None
+    assert hydra["run"]["dir"] == "."
+    assert hydra["help"]["app_name"] == f"coadtr {command}"
+    assert f"Example:  coadtr {command} " in hydra["help"]["template"]
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -205,14 +207,26 @@ def test_a_format_file_has_the_options_of_its_importer_with_their_defaults(layou
     assert settings["options"] == options
     assert typed_options(planner(layout), options) == options
     helped = OmegaConf.load(config_folder() / f"format/{layout}.yaml").hydra.help.footer
-    assert re.findall(r"^  (\w+)  ", helped, re.MULTILINE) == list(options)
+    told = "\n".join(re.findall(r"^  (\w+: .*?) +# ", helped, re.MULTILINE))
+    assert OmegaConf.to_container(OmegaConf.create(told)) == options
     assert f"Example:  coadtr data import format={layout}" in helped
 
 
 def test_there_is_a_format_file_for_every_importer() -> None:
     assert {path.stem for path in (config_folder() / "format").iterdir()} == set(IMPORTERS)
-    shown = OmegaConf.load(config_folder() / "data_import.yaml").hydra.help.template
+    settings: Any = OmegaConf.to_container(OmegaConf.load(config_folder() / "data_import.yaml"))
+    shown = settings["hydra"]["help"]["template"]
     assert all(layout in shown for layout in IMPORTERS)
+
+
+def test_help_shows_what_the_comments_of_the_settings_say(tmp_path: Path) -> None:
+    shown = succeed("data", "import", "format=lstr", "--help", folder=tmp_path)
+    assert "align: error           # trim: where streams and labels" in shown
+    assert re.search(r"targets: target_perframe +# folder of the labels", shown)
+    shown = succeed("extract", "--help", folder=tmp_path)
+    assert "workers: 1             # processes, each on a video of its own" in shown
+    assert "hydra:" not in shown
+    assert "defaults:" not in shown
 
 
 def test_the_labels_of_extraction_are_the_options_of_a_table() -> None:

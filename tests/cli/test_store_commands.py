@@ -35,7 +35,7 @@ def test_check_lists_all_problems(workplace: Path) -> None:
 def test_inspect_draws_the_timeline(workplace: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra `plot`")
     shown = succeed("data", "inspect", "path=data.h5", "plot=new/time.png", "videos=[a,e]", folder=workplace)
-    assert shown == succeed("data", "inspect", "path=data.h5", folder=workplace)
+    assert shown == succeed("data", "inspect", "path=data.h5", folder=workplace) + "drawn to new/time.png\n"
     assert (workplace / "new" / "time.png").read_bytes().startswith(b"\x89PNG")
     refuse("data", "inspect", "path=data.h5", "plot=time.gif", folder=workplace, code=2, names=("'.gif'", ".svg"))
     refuse("data", "inspect", "path=data.h5", "plot=time.png", "most=0", folder=workplace, code=2, names=("most", "0"))

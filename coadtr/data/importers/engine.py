@@ -15,7 +15,7 @@ from coadtr.data.progress import progress
 from coadtr.data.statistics import count_labels
 from coadtr.data.storage.checking import FeatureType, check_dtype, check_video
 from coadtr.data.storage.journal import StoreJournal
-from coadtr.data.storage.schema import Header, VideoRecord
+from coadtr.data.storage.schema import Header, VideoRecord, listing
 from coadtr.data.storage.store import FeatureStore
 from coadtr.errors import ConfigError, DataError, StorageError, UnsafeFileError
 
@@ -131,8 +131,9 @@ def carry_out(
             raise_problems(plan.source, work.problems)
         noted = work.notes if journal is None else journal.notes
         notes = {video.name: noted[video.name] for video in plan.videos if video.name in noted}
+        untrained = _untrained(plan, work)
         attributes = {**plan.attributes, **_told(notes)}
-        warnings = (*plan.warnings, *(f"video {name!r}: {note}" for name, note in notes.items()))
+        warnings = (*plan.warnings, *untrained, *(f"video {name!r}: {note}" for name, note in notes.items()))
         if journal is None:
             return ImportReport(None, _summary(plan, work), warnings)
         journal.finish([video.name for video in plan.videos], attributes=attributes, label_kind=plan.label_kind)
@@ -147,7 +148,8 @@ def _header(plan: ImportPlan) -> Header:
     try:
         header = Header(plan.class_names, plan.background, plan.ignored, dict(plan.streams), dict(plan.attributes))
     except DataError as error:
-        raise_problems(plan.source, [*problems, str(error)])
+        # What is wrong with the source is the likely cause.
+        raise_problems(plan.source, problems or [str(error)])
         raise
     if not plan.videos:
         raise_problems(plan.source, problems)
@@ -208,6 +210,21 @@ def _aligned(arrays: VideoArrays, align: str) -> tuple[VideoArrays, str | None]:
 def _count(work: _Work, record: VideoRecord, labels: NDArray[Any]) -> None:
     work.counted[record.name] = record, count_labels(labels, len(work.header.class_names))
     work.single &= labels.ndim == 1 or bool((labels.sum(axis=1) == 1).all())
+
+
+def _untrained(plan: ImportPlan, work: _Work) -> list[str]:
+    """Warn of classes that are to be found in validation or test videos, and cannot be learnt."""
+    counts = {train: np.zeros(len(plan.class_names), np.int64) for train in (True, False)}
+    for record, frames in work.counted.values():
+        counts[record.split == "train"] += frames
+    names = [
+        name
+        for index, name in enumerate(plan.class_names)
+        if index != plan.ignored and counts[False][index] and not counts[True][index]
+    ]
+    if not names or not counts[True].any():
+        return []
+    return [f"no training frame shows {listing(names)}, validation or test frames do: look at the splits"]
 
 
 def _told(notes: Mapping[str, str]) -> dict[str, object]:

@@ -119,7 +119,7 @@ def plan_segment_table(
         ignored: Name of the class whose frames are neither trained on nor scored, whatever its case.
         unlisted: Videos with features that the table does not name: all ``background``, ``skip`` or ``error``.
         missing: Videos of the table without features: ``error`` or ``skip``.
-        test_fraction: Part of the videos to test on, where the table names none; 0 for none.
+        test_fraction: Part of the videos to test on, where the table names no splits at all; 0 for none.
         validation_fraction: Part of the training videos to validate on, where the table names none; 0 for none.
         seed: Seed of both choices.
 
@@ -146,11 +146,12 @@ def plan_segment_table(
     problems += [f"video {name!r}: {fault}" for name, fault in faults.items()]
     for rate in set(rates.values()):
         frame_span(0.0, 1.0, rate_hz=rate, rule=rule)
+    given = _given_splits(table, names, warnings)
     try:
         splits, told = complete_splits(
             names,
-            _given_splits(table, names, warnings),
-            test_fraction=test_fraction,
+            given,
+            test_fraction=0.0 if given else test_fraction,  # who names splits has chosen what to test on
             validation_fraction=validation_fraction,
             seed=seed,
             source=source,
@@ -160,6 +161,9 @@ def plan_segment_table(
         # Videos that lack features are the likely reason that too few are left.
         raise_problems(source, problems)
         raise
+    if given and "validation" in told:
+        chosen = [name for name in names if splits[name] == "validation"]
+        warnings.append(f"no validation video is given: {listing(chosen)} is taken from the training videos by seed")
     labels = _Labels(class_names, no_action, rule, overlap, outside)
     coverage = Coverage(class_names, rule=rule, unneeded=(no_action, left_out))
     videos = []
@@ -244,13 +248,16 @@ def _videos(
     names = [name for name in everywhere if name in table.segments or unlisted == "background"]
     silent = [name for name in names if not table.segments.get(name)]
     if silent:
-        warnings.append(f"{len(silent)} videos have no segment and are background only: {listing(silent)}")
+        told = f"{len(silent)} videos have no segment and are background only: {listing(silent)}"
+        warnings.append(f"{told}; unlisted=skip leaves such videos out")
     return names
 
 
 def _absent(name: str, table: SegmentTable, known: list[str]) -> str:
-    near = nearest_name(name, known)
+    near, bare = nearest_name(name, known), Path(name).stem
     hint = f" ({near})" if near.startswith("did") else ""
+    if bare in known:
+        hint = f" (those of {bare!r} are there: name it without the suffix)"
     at = next((segment.where for segment in table.segments[name]), "no segment")
     return f"video {name!r} ({at}) has no features{hint}: add them, drop its rows, or say missing=skip"
 

@@ -236,6 +236,8 @@ def _enter(
                 TableSegment(float(start) / scale, float(end) / scale, label, where)
             )
     table.class_names = tuple(names)
+    if not table.segments and not table.problems:
+        table.problems.append("holds no segment: write one row for each")
 
 
 def _row_faults(row: Any, start: float, end: float, classes: Sequence[str] | None) -> list[str]:
@@ -243,7 +245,8 @@ def _row_faults(row: Any, start: float, end: float, classes: Sequence[str] | Non
     for column, value in (("start", start), ("end", end)):
         text = getattr(row, column)
         if text and not math.isfinite(value):
-            faults.append(f"column {column!r}: {text!r} is not a number: correct it")
+            remedy = "write seconds, such as 61.5" if ":" in text else "correct it"
+            faults.append(f"column {column!r}: {text!r} is not a number: {remedy}")
     if start < 0:
         faults.append(f"column 'start': {row.start} is before the video: correct it")
     if end <= start:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,17 @@ def strict_rows() -> AbstractContextManager[object]:
         ...     pass
     """
     return warnings.catch_warnings(action="error", category=pd.errors.ParserWarning)
+
+
+def _refuse_other_separator(path: Path, separator: str) -> None:
+    """Say so if the heading is parted by something else, as spreadsheets in many countries do."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        heading = file.readline()
+    found = [other for other in ",;\t" if other in heading]
+    if found and separator not in found:
+        raise DataError(
+            f"has cells parted by {found[0]!r}: save it with {separator!r} between cells, and points in numbers"
+        )
 
 
 def read_text_table(path: Path, *, separator: str = ",") -> pd.DataFrame:
@@ -66,9 +78,21 @@ def read_text_table(path: Path, *, separator: str = ",") -> pd.DataFrame:
             )
     except pd.errors.ParserWarning as error:
         raise DataError("has rows with more cells than its heading: quote cells that hold commas") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    except pd.errors.EmptyDataError as error:
+        raise DataError("is empty: write a heading and one row a line") from error
     except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
+        _refuse_other_separator(path, separator)
+        cells = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
+        if cells:
+            raise DataError(
+                f"row {cells[2]} has {cells[3]} cells where the heading has {cells[1]}: "
+                f"quote cells that hold {separator!r}"
+            ) from error
         cause = " ".join(str(error).split())
         raise DataError(f"is not a table ({cause}): write one row a line, its cells parted by {separator!r}") from error
+    _refuse_other_separator(path, separator)
     table = table.fillna("").apply(lambda column: column.str.strip())
     names = [str(name) for name in table.iloc[0]]
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]

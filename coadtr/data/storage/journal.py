@@ -89,7 +89,8 @@ class StoreJournal:
         if self.path.is_dir():
             raise DataError(f"{self.path}: is a folder: name a file to write")
         try:
-            self._made = make_folders(self.folder)
+            self._made = make_folders(self.path.absolute().parent)
+            self.folder.mkdir(exist_ok=True)
             self._lock.acquire()
         except Timeout:
             raise DataError(

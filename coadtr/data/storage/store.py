@@ -145,7 +145,10 @@ class FeatureStore:
             return tuple(self._records.values())
         chosen = tuple(record for record in self._records.values() if record.split == split)
         if not chosen:
-            raise DataError(f"{self.path}: split {split!r} holds no video: it has {schema.listing(self.splits)}")
+            raise DataError(
+                f"{self.path}: split {split!r} holds no video: it has {schema.listing(self.splits)}; "
+                "make splits with `coadtr data split`, or when importing"
+            )
         return chosen
 
     def rate_hz(self, split: str | None = None) -> float:

@@ -144,7 +144,9 @@ def test_lengths_are_trimmed_when_asked_and_it_is_noted(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_checks_everything_and_writes_nothing(tmp_path: Path) -> None:
-    plan = _plan(tmp_path, {"a": _arrays, "z": lambda: _arrays(9, seed=4)}, warnings=("no row for video 'q'",))
+    plan = _plan(
+        tmp_path, {"a": lambda: _arrays(40), "z": lambda: _arrays(9, seed=4)}, warnings=("no row for video 'q'",)
+    )
     report = carry_out(plan, tmp_path / "a.h5", dry_run=True)
     assert report.path is None
     assert list(tmp_path.iterdir()) == []
@@ -265,6 +267,6 @@ def test_options_and_headers_are_checked(tmp_path: Path) -> None:
         carry_out(_plan(tmp_path, {"a": _arrays}), tmp_path / "a.h5", dtype="int8", dry_run=True)
     with pytest.raises(DataError, match="holds no video that can be imported"):
         carry_out(_plan(tmp_path, {}), tmp_path / "a.h5")
-    with pytest.raises(DataError, match="list is empty; class_names holds 1 classes"):
+    with pytest.raises(DataError, match=r"list is empty$"):
         carry_out(_plan(tmp_path, {}, class_names=("one",), problems=("list is empty",)), tmp_path / "a.h5")
     assert list(tmp_path.iterdir()) == []

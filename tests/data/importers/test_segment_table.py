@@ -224,7 +224,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "infinite": (_rows("soup,1,inf,cut"), "row 7: column 'end': 'inf' is not a number"),
     "empty cell": (_rows("soup,1,2,"), "row 7: column 'label' is empty: fill it in"),
     "short row": (_rows("soup,1,2"), "row 7: column 'label' is empty"),
-    "long row": (_rows("soup,1,2,cut,fine"), "is not a table .*line 7, saw 5"),
+    "long row": (_rows("soup,1,2,cut,fine"), "row 7 has 5 cells where the heading has 4: quote cells that hold ','"),
     "ends before it begins": (_rows("soup,2,1,cut"), "row 7: start 2 is not before end 1: correct one"),
     "of no length": (_rows("soup,2,2,cut"), "row 7: start 2 is not before end 2"),
     "before the video": (_rows("soup,-1,2,cut"), "row 7: column 'start': -1 is before the video"),
@@ -237,9 +237,12 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "climbing name": (_rows("../etc,1,2,cut"), r"video '\.\./etc' \(row 7\) has no features: add them"),
     "column missing": (_heading("video,begin,end,label"), r"column 'start' is missing \(there are 'video', 'begin'"),
-    "semicolons": (_heading("video;start;end;label"), "line 2, saw 4.*its cells parted by ','"),
+    "semicolons": (
+        _heading("video;start;end;label"),
+        "has cells parted by ';': save it with ',' between cells, and points in numbers",
+    ),
     "column twice": (_heading("video,start,start,end,label"), "column 'start' is there twice"),
-    "table empty": (lambda folder: (folder / "segments.csv").write_text(""), "is not a table"),
+    "table empty": (lambda folder: (folder / "segments.csv").write_text(""), "is empty: write a heading"),
     "width": (_array("soup", np.ones((12, 4), "f4")), r"video 'soup': .*shape \(12, 4\): the store declares \(T, 3\)"),
     "transposed": (_array("soup", np.ones((3, 12), "f4")), r"shape \(3, 12\) where others have \(T, 3\).*transpose it"),
     "NaN": (_array("soup", np.full((12, 3), np.nan, "f4")), "video 'soup': .*value nan at frame 0"),
@@ -388,3 +391,39 @@ def test_too_few_videos_to_share_out(folder: Path) -> None:
         _import(source)
     with _import(source, test_fraction=0, validation_fraction=0) as store:
         assert store.splits == ("train",)
+
+
+def test_spellings_that_people_use_are_told_with_their_remedy(folder: Path) -> None:
+    _table(folder, "salad.mp4,0:30,1:00,cut")
+    with pytest.raises(DataError, match=r"'0:30' is not a number: write seconds, such as 61\.5"):
+        _import(folder / "segments.csv")
+    _table(folder, "salad.mp4,0,2,cut", "soup,0,1,cut")
+    with pytest.raises(DataError, match=r"'salad\.mp4' .*those of 'salad' are there: name it without the suffix"):
+        _import(folder / "segments.csv")
+    _table(folder)
+    with pytest.raises(DataError, match="holds no segment"):
+        _import(folder / "segments.csv")
+    (folder / "segments.csv").write_bytes("video,start,end,label\nsalad,0,2,gr\xfcn\n".encode("latin1"))
+    with pytest.raises(DataError, match=r"is not UTF-8 text \(byte 34\): save it as UTF-8"):
+        _import(folder / "segments.csv")
+
+
+def test_splits_of_the_table_are_added_to_with_a_warning_only(folder: Path) -> None:
+    heading = "video,start,end,label,split"
+    rows = ("salad,0.5,2,cut,train", "soup,1,3,cut,train", "stew,0,1.5,cut,train", "idle,0,1,cut,test")
+    _table(folder, *rows, heading=heading)
+    report = import_features(
+        "csv", folder / "segments.csv", folder / "a.h5", features=str(folder / "features"), rate_hz=4.0
+    )
+    with FeatureStore(folder / "a.h5") as store:
+        (chosen,) = store.videos("validation")
+        assert [video.name for video in store.videos("test")] == ["idle"]
+    assert f"no validation video is given: '{chosen.name}' is taken from the training videos by seed" in report.warnings
+    # A table that names splits has chosen what to test on: no video is tested on by chance.
+    _table(folder, "salad,0.5,2,cut,train", "soup,1,3,cut,validation", "stew,2,4,mix,validation", heading=heading)
+    report = import_features(
+        "csv", folder / "segments.csv", folder / "b.h5", features=str(folder / "features"), rate_hz=4.0
+    )
+    with FeatureStore(folder / "b.h5") as store:
+        assert store.splits == ("train", "validation")
+    assert any("no training frame shows 'mix'" in warning for warning in report.warnings)

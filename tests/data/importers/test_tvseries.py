@@ -99,8 +99,9 @@ def test_text_comes_through_by_name(tmp_path: Path, place: str) -> None:
         (folder / file).rename(folder / place / file)
     named: dict[str, Any] = {"anno": place} if place == "elsewhere" else {}
     report = import_features("tvseries", folder, tmp_path / "out.h5", **named)
-    (warning,) = report.warnings
+    warning, untrained = report.warnings
     assert warning.startswith("no frame has the classes 'Pick something up', 'Point', 'Drink'")
+    assert untrained.startswith("no training frame shows ")
     with FeatureStore(tmp_path / "out.h5") as store:
         assert list(store.class_names) == CLASSES
         assert [video.split for video in store.videos()] == ["train"] * 3 + ["validation"] + ["test"] * 2
