@@ -145,7 +145,7 @@ def test_no_frame_and_one_frame() -> None:
     ("values", "message"),
     [
         ({"preset": "lstm"}, "sampling 'lstm': use one of 'lstr', 'oadtr', 'rate'"),
-        ({"rate_hz": 4.0}, "rate_hz=4.0 goes with sampling=rate, not lstr"),
+        ({"rate_hz": 4.0}, "rate_hz=4.0 is not for sampling=lstr: say sampling=rate, or drop rate_hz"),
         ({"chunk": 5}, "chunk=5: sampling lstr has chunks of 6"),
         ({"preset": "rate"}, "rate_hz=None: sampling=rate needs"),
         ({"preset": "rate", "rate_hz": float("nan")}, "rate_hz=nan"),

@@ -250,7 +250,7 @@ def test_asking_for_what_is_not_there_names_what_is(store: FeatureStore, tmp_pat
     assert store.class_index("mix") == 2
     with StoreWriter(tmp_path / "t.h5", class_names=["x", "y"], streams={"imu": 2}) as writer:
         writer.add("v", split="test", rate_hz=1, features={"imu": np.zeros((3, 2))}, labels=[0, 1, 0])
-    with pytest.raises(DataError, match=r"split 'validation' holds no video: it has 'test'$"):
+    with pytest.raises(DataError, match=r"split 'validation' holds no video: it has 'test'; make splits with"):
         FeatureStore.open(tmp_path / "t.h5").videos("validation")
 
 
