@@ -9,7 +9,6 @@ imported: its file is found and read here, by an unpickler that reads arrays onl
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from coadtr.data.sources.packaged import packaged_file
 from coadtr.data.sources.safe_pickle import load_object_npy
-from coadtr.errors import DataError, MissingExtraError
+from coadtr.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,16 +80,7 @@ def locate_recordings() -> Path:
         >>> locate_recordings().name
         'watch_dataset.npy'
     """
-    spec = importlib.util.find_spec(_PACKAGE)
-    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
-    if not folders:
-        raise MissingExtraError(
-            f'the data set exercises needs the package {_PACKAGE}: install it with `pip install "coadtr[demo]"`'
-        )
-    path = Path(folders[0]) / "data" / "watch_dataset.npy"
-    if not path.is_file():
-        raise DataError(f'{path}: no such file: reinstall the package with `pip install "coadtr[demo]"`')
-    return path
+    return packaged_file(_PACKAGE, "data", "watch_dataset.npy", needed_by="the data set exercises", extra="demo")
 
 
 def load_recordings(path: Path | None = None) -> Recordings:

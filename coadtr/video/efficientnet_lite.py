@@ -9,7 +9,6 @@ Source: Tan and Le 2019 (arXiv 1905.11946); the Lite variants, tensorflow/tpu ``
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pictures
 
-from coadtr.errors import DataError, MissingExtraError
+from coadtr.data.sources.packaged import packaged_file
+from coadtr.errors import DataError
 
 __all__ = ["CLASSES", "EfficientNetLite0", "load_efficientnet_lite0", "locate_weights", "prepare_picture"]
 
@@ -151,16 +151,7 @@ def locate_weights() -> Path:
         >>> locate_weights().name
         'efficientnet-lite0-57934424.pth'
     """
-    spec = importlib.util.find_spec(_PACKAGE)
-    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
-    if not folders:
-        raise MissingExtraError(
-            f"backbone efficientnet_lite0 needs the package {_PACKAGE.replace('_', '-')}: {_INSTALL}"
-        )
-    path = Path(folders[0]) / "models" / _FILE
-    if not path.is_file():
-        raise DataError(f"{path}: no such file: {_INSTALL.replace('install it', 'reinstall the package')}")
-    return path
+    return packaged_file(_PACKAGE, "models", _FILE, needed_by="backbone efficientnet_lite0", extra="video")
 
 
 def load_efficientnet_lite0(path: Path | None = None) -> EfficientNetLite0:

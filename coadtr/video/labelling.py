@@ -123,7 +123,12 @@ class Labelling:
             # A video that could not be read is told elsewhere, and is no reason to label none.
             plan = plan_segment_table(self.table, features=str(features), **{**self.options, "missing": "skip"})
             told = {**attributes, **plan.attributes, "origin": f"{attributes['origin']}; segments of {self.table.name}"}
-            report = carry_out(dataclasses.replace(plan, attributes=told), out, compression=compression)
+            report = carry_out(
+                dataclasses.replace(plan, attributes=told),
+                out,
+                identity=repr(sorted(self.options.items())),
+                compression=compression,
+            )
         except (ConfigError, DataError) as error:
             error.args = (f"{error}; the features are kept: put it right and run the same command again",)
             raise

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from coadtr.data.storage.checking import DTYPES
 from coadtr.data.storage.schema import check_name, listing
 from coadtr.errors import ConfigError, DataError
 from coadtr.video.address import shown
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
     from coadtr.video.decode import Frame
     from coadtr.video.sources import Source
 
-__all__ = ["DTYPES", "Extraction", "Networks", "VideoFeatures", "extract_video"]
-
-DTYPES = ("float16", "float32")
+__all__ = ["Extraction", "Networks", "VideoFeatures", "extract_video"]
 
 Networks: TypeAlias = dict[str, Backbone | FlowBackbone]
 """The network that makes each stream, by its name."""
