@@ -1,4 +1,4 @@
-"""Run `coadtr data import` or `coadtr data inspect` from a checkout."""
+"""Run `coadtr data import`, `coadtr data inspect` and the other `data` commands from a checkout."""
 
 import sys
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import coadtr
+from coadtr.cli.main import COMMANDS
 from tests.cli.calling import QUICK, ROOT, SMALL, contents, environment, spawn
 
 MODULE = ("-m", "coadtr.cli.main")
@@ -89,6 +90,7 @@ def test_a_terminal_shows_progress(workplace: Path) -> None:
     [
         ("cost", ("table=true",), "cooadtr_b1"),
         ("data", ("inspect", "path=data.h5"), "data.h5  ("),
+        ("extract", ("--help",), "coadtr extract: "),
         ("export", ("run=run", "which=last", "out=last"), "exported epoch 1 "),
         ("train", ("--help",), "coadtr train: "),
     ],
@@ -104,4 +106,4 @@ def test_the_scripts_do_what_the_commands_do(
 
 
 def test_every_command_has_its_script() -> None:
-    assert {path.stem for path in (ROOT / "scripts").glob("*.py")} >= {"train", "replay", "export", "cost", "data"}
+    assert {path.stem for path in (ROOT / "scripts").glob("*.py")} == {name.split()[0] for name in COMMANDS}
