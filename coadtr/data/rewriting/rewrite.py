@@ -16,7 +16,7 @@ from coadtr.data.storage.checking import check_dtype
 from coadtr.data.storage.journal import StoreJournal
 from coadtr.data.storage.schema import Header, VideoRecord
 from coadtr.data.storage.store import FeatureStore
-from coadtr.errors import ConfigError, DataError
+from coadtr.errors import ConfigError, DataError, StorageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,7 +105,8 @@ def write_copies(
         The largest rounding error if float32 became float16, or none.
 
     Raises:
-        DataError: If a source is damaged, a value does not fit, or the file cannot be written.
+        DataError: If a source is damaged or a value does not fit.
+        StorageError: If the disk is full; what is written stays, and the next call goes on with it.
         ConfigError: If ``out`` is one of the sources, or a setting is unknown.
     """
     sources = {video.store.path.resolve(): video.store for video in videos}
@@ -119,6 +120,8 @@ def write_copies(
             for video in progress(videos, total=len(videos), description="copy"):
                 if video.record.name not in journal.done:
                     _copy(journal, header, video, relabel, dtype)
+        except StorageError:  # no fault of a source: what is written stays, to be gone on with
+            raise
         except DataError:
             # The same call would end the same way: there is nothing to go on with.
             journal.discard()
@@ -153,6 +156,8 @@ def _copy(
             labels=labels if relabel is None else relabel(video.store, labels),
             note=json.dumps({name: getattr(max(worst), name) for name in Rounding.__slots__}) if worst else None,
         )
+    except StorageError:
+        raise
     except DataError as error:
         where = f"{video.store.path}: video {video.source!r}: "
         raise DataError(where + str(error).removeprefix(where)) from error

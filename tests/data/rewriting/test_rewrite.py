@@ -12,7 +12,7 @@ from coadtr.data import FeatureStore, StoreJournal, StoreWriter
 from coadtr.data.rewriting.merge import merge_stores
 from coadtr.data.rewriting.rewrite import convert_store
 from coadtr.data.rewriting.splitting import split_store
-from coadtr.errors import ConfigError, DataError
+from coadtr.errors import ConfigError, DataError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -103,21 +103,22 @@ def test_values_beyond_float16_are_named(tmp_path: Path, value: float, *, fits: 
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, StorageError], ids=["interrupted", "disk full"])
 def test_conversion_that_was_interrupted_goes_on(
-    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
 ) -> None:
     added: list[str] = []
     add = StoreJournal.add
 
     def interrupted(journal: StoreJournal, name: str, **video: Any) -> None:
         if len(added) == 2:
-            raise KeyboardInterrupt
+            raise stop
         added.append(name)
         add(journal, name, **video)
 
     with monkeypatch.context() as patch:
         patch.setattr(StoreJournal, "add", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(stop):
             convert_store(store.path, tmp_path / "b.h5", dtype="float16")
     assert not (tmp_path / "b.h5").exists()
     again: list[str] = []
