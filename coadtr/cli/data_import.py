@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from coadtr.cli.options import as_settings, settings_named, typed_options
-from coadtr.cli.settings import a_path, group, new_store, of_kind, plain, require, whether
+from coadtr.cli.settings import a_path, group, new_store, of_kind, plain, require, text, whether
 from coadtr.data import import_features, render
 from coadtr.data.importers import planner
 
@@ -30,10 +30,8 @@ def main(cfg: DictConfig) -> None:
             out,
             align=of_kind(str, settings["align"], "align"),
             dry_run=dry_run,
-            dtype=None if settings["dtype"] is None else of_kind(str, settings["dtype"], "dtype"),
-            compression=(
-                None if settings["compression"] is None else of_kind(str, settings["compression"], "compression")
-            ),
+            dtype=text(settings, "dtype"),
+            compression=text(settings, "compression"),
             **options,
         )
     console = Console()

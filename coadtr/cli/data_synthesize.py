@@ -5,7 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 from rich.console import Console
 
-from coadtr.cli.settings import a_path, group, new_store, of_kind, one_of, plain, require, whole
+from coadtr.cli.settings import a_path, group, new_store, of_kind, one_of, plain, require, text, whole
 from coadtr.data import FeatureStore, render, summarise
 from coadtr.data.synthesize import synthesize_thumos14
 
@@ -24,7 +24,7 @@ def main(cfg: DictConfig) -> None:
         seed=whole(settings, "seed", least=0),
         streams={name: whole(group(settings, "streams"), name, least=1) for name in group(settings, "streams")},
         dtype=of_kind(str, settings["dtype"], "dtype"),
-        compression=None if settings["compression"] is None else of_kind(str, settings["compression"], "compression"),
+        compression=text(settings, "compression"),
         noise=float(of_kind(float, settings["noise"], "noise")),
         scale=float(of_kind(float, settings["scale"], "scale")),
         validation_fraction=float(of_kind(float, settings["validation_fraction"], "validation_fraction")),

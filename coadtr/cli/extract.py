@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from coadtr.cli.options import settings_named, typed_options
-from coadtr.cli.settings import a_path, group, new_store, of_kind, one_of, plain, require, watched, whether, whole
+from coadtr.cli.settings import a_path, group, new_store, of_kind, one_of, plain, require, text, watched, whether, whole
 from coadtr.data import render
 from coadtr.data.importers import planner
 from coadtr.errors import ConfigError, DataError
@@ -41,8 +41,8 @@ def main(cfg: DictConfig) -> None:
     wanted = settings["videos"] if isinstance(settings["videos"], list) else [settings["videos"]]
     sources = find_videos([str(one) for one in wanted])
     runner = one_of(("local", "ray"), settings["runner"], "runner")
-    address = _text(group(settings, "ray"), "address")
-    workers, compression = whole(settings, "workers", least=1), _text(settings, "compression")
+    address = text(group(settings, "ray"), "address")
+    workers, compression = whole(settings, "workers", least=1), text(settings, "compression")
     segments = None if settings["segments"] is None else a_path(settings, "segments")
     labels = typed_options(planner("csv"), group(settings, "labels"), "labels")
     with settings_named(planner("csv"), "labels", dry_run=dry_run):
@@ -74,13 +74,13 @@ def read_extraction(settings: dict[str, Any]) -> Extraction:
     device = of_kind(str, settings["device"], "device")
     rate, seconds = sampling["rate_hz"], settings["max_seconds"]
     return Extraction(
-        backbone=_text(settings, "backbone"),
-        weights=_text(settings, "weights"),
+        backbone=text(settings, "backbone"),
+        weights=text(settings, "weights"),
         clip=None if settings["clip"] is None else whole(settings, "clip", least=1),
-        flow=_text(flow, "network"),
-        flow_weights=_text(flow, "weights"),
-        flow_backbone=_text(flow, "backbone"),
-        flow_backbone_weights=_text(flow, "backbone_weights"),
+        flow=text(flow, "network"),
+        flow_weights=text(flow, "weights"),
+        flow_backbone=text(flow, "backbone"),
+        flow_backbone_weights=text(flow, "backbone_weights"),
         sampling=Sampling(
             preset=of_kind(str, sampling["preset"], "sampling.preset"),
             rate_hz=None if rate is None else of_kind(float, rate, "sampling.rate_hz"),
@@ -101,10 +101,6 @@ def _device(name: str) -> str:
         cause = str(error).strip().splitlines()[0]
         raise ConfigError(f"device {name!r} cannot be used here ({cause}); use cpu, or auto") from error
     return name
-
-
-def _text(settings: dict[str, Any], name: str) -> str | None:
-    return None if settings[name] is None else of_kind(str, settings[name], name)
 
 
 def _show_sources(sources: tuple[Source, ...], extraction: Extraction) -> None:

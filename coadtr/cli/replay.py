@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from coadtr.checkpoint import Checkpoint, load
-from coadtr.cli.settings import a_path, command_line, group, of_kind, one_of, plain, require, whole
+from coadtr.cli.settings import a_path, command_line, group, of_kind, one_of, plain, require, text, whole
 from coadtr.data import FeatureStore, write_scores
 from coadtr.errors import ConfigError
 from coadtr.evaluation import (
@@ -70,7 +70,7 @@ class Wanted:
         """
         latency = group(settings, "latency")
         return cls(
-            split=None if settings["split"] is None else of_kind(str, settings["split"], "split"),
+            split=text(settings, "split"),
             protocol=find_protocol(of_kind(str, settings["protocol"], "protocol")).name,
             batch_size=whole(settings, "batch_size", least=1),
             precision=one_of((None, *get_args(Precision)), settings["precision"], "precision"),
@@ -85,7 +85,7 @@ def main(cfg: DictConfig) -> None:
     require(cfg, "checkpoint", "data")
     settings = plain(cfg)
     wanted = Wanted.read(settings)
-    device = None if settings["device"] is None else of_kind(str, settings["device"], "device")
+    device = text(settings, "device")
     if settings["threads"] is not None:
         torch.set_num_threads(whole(settings, "threads", least=1))
     source = a_path(settings, "checkpoint")

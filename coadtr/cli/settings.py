@@ -26,6 +26,7 @@ __all__ = [
     "one_of",
     "plain",
     "require",
+    "text",
     "watched",
     "whether",
     "whole",
@@ -94,6 +95,16 @@ def of_kind(kind: type[KindT], value: object, name: str) -> KindT:
     if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
         raise ConfigError(f"{name} must be {words}, got {value!r}")
     return cast("KindT", value)
+
+
+def text(settings: Mapping[str, Any], name: str) -> str | None:
+    """Read a text, or none.
+
+    Example:
+        >>> text({"dtype": "float16"}, "dtype"), text({"dtype": None}, "dtype")
+        ('float16', None)
+    """
+    return None if settings[name] is None else of_kind(str, settings[name], name)
 
 
 def whole(settings: Mapping[str, Any], name: str, *, least: int) -> int:
