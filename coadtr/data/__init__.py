@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from coadtr.data.exercises import write_exercises
     from coadtr.data.importers import IMPORTERS, ImportReport, import_features
     from coadtr.data.inspect import Summary, render, summarise
+    from coadtr.data.score_journal import ScoreJournal
     from coadtr.data.scores import ScoreFile, VideoScores, read_scores, write_scores
     from coadtr.data.sources.safe_pickle import load_object_npy, load_pickle
     from coadtr.data.splits import choose_validation
@@ -36,6 +37,7 @@ __all__ = [
     "FeatureStore",
     "ImportReport",
     "ScoreFile",
+    "ScoreJournal",
     "SequenceDataset",
     "StoreJournal",
     "StoreWriter",
@@ -63,6 +65,7 @@ _HOME = {
     "FeatureStore": "storage.store",
     "ImportReport": "importers",
     "ScoreFile": "scores",
+    "ScoreJournal": "score_journal",
     "SequenceDataset": "windows",
     "StoreJournal": "storage.journal",
     "StoreWriter": "storage.writer",

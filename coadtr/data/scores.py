@@ -21,16 +21,16 @@ from coadtr.data.storage.stored import stored_dataset, stored_group
 from coadtr.errors import DataError, SchemaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from coadtr.data.storage.schema import Labels
 
 __all__ = ["ScoreFile", "VideoScores", "read_scores", "write_scores"]
 
 _FORMAT: Final = "coadtr-scores"
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,17 @@ class VideoScores:
         scores: ``(T, C)`` float64, one row a frame.
         labels: ``(T,)`` class indices (int64), or ``(T, C)`` zeros and ones (uint8).
         scored: ``(T,)`` which frames the metric counts.
+        rate_hz: Frames a second, or None if unknown.
+        ahead: ``(T, K, C)`` float64: row t holds the scores of the frames t + 1 .. t + K; None if the detector
+            does not predict ahead.
     """
 
     name: str
     scores: NDArray[np.float64]
     labels: Labels
     scored: NDArray[np.bool_]
+    rate_hz: float | None = None
+    ahead: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ def write_scores(
     *,
     class_names: Sequence[str],
     attributes: Mapping[str, object],
-    videos: Iterable[tuple[str, ArrayLike, ArrayLike, ArrayLike]],
+    videos: Iterable[VideoScores],
 ) -> Path:
     """Write scores; the file appears when it is complete.
 
@@ -78,8 +83,7 @@ def write_scores(
         path: File to write (``.h5``).
         class_names: The C class names.
         attributes: Where the scores come from; any JSON object.
-        videos: Name, scores ``(T, C)``, labels ``(T,)`` or ``(T, C)``, and scored ``(T,) bool`` of each
-            video.
+        videos: The answers to each video.
 
     Returns:
         The path.
@@ -91,7 +95,7 @@ def write_scores(
         >>> import tempfile
         >>> path = write_scores(
         ...     Path(tempfile.mkdtemp()) / "scores.h5", class_names=["rest", "lift"], attributes={"seed": 0},
-        ...     videos=[("a", np.eye(2), [0, 1], [True, True])],
+        ...     videos=[VideoScores("a", np.eye(2), np.array([0, 1]), np.array([True, True]))],
         ... )
         >>> read_scores(path).videos[0].scores.tolist()
         [[1.0, 0.0], [0.0, 1.0]]
@@ -103,39 +107,49 @@ def write_scores(
             file.attrs["class_names"] = np.array(list(class_names), dtype=h5py.string_dtype())
             file.attrs["attributes"] = schema.encode_attributes(attributes)
             parent = file.create_group("videos")
-            for index, (name, scores, labels, scored) in enumerate(videos):
-                fault = _add_scores(parent, index, len(class_names), name, (scores, labels, scored))
+            for index, video in enumerate(videos):
+                fault = next(_faults(video, len(class_names), parent), None)
                 if fault is not None:
-                    raise DataError(f"{path}: video {name!r}: {fault}")
+                    raise DataError(f"{path}: video {video.name!r}: {fault}")
+                _add(parent, index, video)
     except (OSError, RuntimeError) as error:
         raise DataError(f"{path}: cannot be written ({error}): free some space and try again") from error
     return path
 
 
-def _add_scores(
-    parent: Any, index: int, classes: int, name: str, arrays: tuple[ArrayLike, ArrayLike, ArrayLike]
-) -> str | None:
-    """Write one video; return what is wrong with it, or none."""
-    schema.check_name(name, what="video")
-    scores, labels, scored = np.asarray(arrays[0], np.float64), np.asarray(arrays[1]), np.asarray(arrays[2])
+def _faults(video: VideoScores, classes: int, written: Any) -> Iterator[str]:
+    """Yield what is wrong with a video."""
+    schema.check_name(video.name, what="video")
+    scores, labels, scored, ahead = video.scores, video.labels, video.scored, video.ahead
     frames = len(scores) if scores.ndim else 0
-    if name in parent:
-        return "is there already: give every video its own name"
+    if video.name in written:
+        yield "is there already: give every video its own name"
     if scores.shape != (frames, classes):
-        return f"field 'scores': shape {scores.shape}: give (T, {classes})"
+        yield f"field 'scores': shape {scores.shape}: give (T, {classes})"
     if labels.shape not in ((frames,), (frames, classes)) or labels.dtype.kind not in "iub":
         wanted = f"({frames},) or ({frames}, {classes}) whole numbers"
-        return f"field 'labels': shape {labels.shape} of {labels.dtype}: give {wanted}"
+        yield f"field 'labels': shape {labels.shape} of {labels.dtype}: give {wanted}"
     if scored.shape != (frames,) or scored.dtype != bool:
-        return f"field 'scored': shape {scored.shape} of {scored.dtype}: give ({frames},) bool"
-    if np.isnan(scores).any():
-        return f"field 'scores': NaN at frame {np.argwhere(np.isnan(scores))[0][0]}: the model is at fault"
-    group = parent.create_group(name)
+        yield f"field 'scored': shape {scored.shape} of {scored.dtype}: give ({frames},) bool"
+    if video.rate_hz is not None and not 0 < video.rate_hz < float("inf"):
+        yield f"field 'rate_hz': {video.rate_hz}: give frames a second above 0, or None"
+    if ahead is not None and (ahead.ndim != 3 or ahead.shape != (frames, ahead.shape[1], classes)):
+        yield f"field 'ahead': shape {ahead.shape}: give ({frames}, K, {classes})"
+    for field, values in (("scores", scores), ("ahead", ahead)):
+        if values is not None and np.isnan(values).any():
+            yield f"field {field!r}: NaN at frame {np.argwhere(np.isnan(values))[0][0]}: the model is at fault"
+
+
+def _add(parent: Any, index: int, video: VideoScores) -> None:
+    group = parent.create_group(video.name)
     group.attrs["index"] = index
-    group["scores"] = scores
-    group["labels"] = labels.astype(np.uint8 if labels.ndim == 2 else np.int64)
-    group["scored"] = scored
-    return None
+    group["scores"] = video.scores.astype(np.float64)
+    group["labels"] = video.labels.astype(np.uint8 if video.labels.ndim == 2 else np.int64)
+    group["scored"] = video.scored
+    if video.rate_hz is not None:
+        group.attrs["rate_hz"] = video.rate_hz
+    if video.ahead is not None:
+        group["ahead"] = video.ahead.astype(np.float64)
 
 
 def read_scores(path: str | Path) -> ScoreFile:
@@ -201,13 +215,22 @@ def _read_video(videos: Any, name: str) -> tuple[int, VideoScores]:
     if group is None:
         raise DataError("is not a group: replay again")
     arrays = {}
-    for field in ("scores", "labels", "scored"):
+    for field in ("scores", "labels", "scored", "ahead"):
         data = stored_dataset(group, field)
         if data is None:
+            if field == "ahead":
+                continue
             raise DataError(f"field {field!r} is missing: replay again")
         try:
             arrays[field] = data[:]
         except MemoryError as error:
             raise DataError(f"field {field!r}: shape {data.shape}: does not fit in memory: replay again") from error
-    scores, scored = arrays["scores"].astype(np.float64), arrays["scored"].astype(bool)
-    return int(group.attrs["index"]), VideoScores(name, scores, arrays["labels"], scored)
+    rate = group.attrs.get("rate_hz")
+    return int(group.attrs["index"]), VideoScores(
+        name,
+        arrays["scores"].astype(np.float64),
+        arrays["labels"],
+        arrays["scored"].astype(bool),
+        None if rate is None else float(rate),
+        arrays.get("ahead"),
+    )

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from coadtr.data import read_scores, write_scores
+from coadtr.data import VideoScores, read_scores, write_scores
 from coadtr.errors import DataError, SchemaError
 from coadtr.evaluation.metrics import average_precision
 from coadtr.scoring import probabilities
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 CLASSES = ("rest", "lift", "fall")
 
 
-def _videos(*, multi_hot: bool = False) -> Iterator[tuple[str, Any, Any, Any]]:
+def _videos(*, multi_hot: bool = False) -> Iterator[VideoScores]:
     rng = np.random.default_rng(0)
-    for name, frames in (("z", 5), ("a", 9)):
+    for name, frames, rate_hz in (("z", 5, 25 / 6), ("a", 9, None)):
         labels = rng.integers(0, 3, frames)
         target = np.eye(3, dtype=np.uint8)[labels] if multi_hot else labels
-        yield name, rng.random((frames, 3)).astype(np.float32), target, rng.random(frames) > 0.5
+        ahead = None if rate_hz is None else rng.random((frames, 2, 3))
+        yield VideoScores(name, rng.random((frames, 3)), target, rng.random(frames) > 0.5, rate_hz, ahead)
 
 
 @pytest.mark.parametrize("multi_hot", [False, True])
@@ -35,10 +36,12 @@ def test_scores_come_back_in_order(tmp_path: Path, *, multi_hot: bool) -> None:
     read = read_scores(path)
     assert (read.class_names, read.attributes) == (CLASSES, about)
     assert [video.name for video in read.videos] == ["z", "a"]
-    for video, (_name, scores, labels, scored) in zip(read.videos, _videos(multi_hot=multi_hot), strict=True):
-        np.testing.assert_array_equal(video.scores, scores)
-        np.testing.assert_array_equal(video.labels, labels)
-        np.testing.assert_array_equal(video.scored, scored)
+    for video, written in zip(read.videos, _videos(multi_hot=multi_hot), strict=True):
+        np.testing.assert_array_equal(video.scores, written.scores)
+        np.testing.assert_array_equal(video.labels, written.labels)
+        np.testing.assert_array_equal(video.scored, written.scored)
+        assert video.rate_hz == written.rate_hz
+        np.testing.assert_array_equal(video.ahead, written.ahead)
         assert video.scores.dtype == np.dtype(np.float64)
         assert video.scored.dtype == np.dtype(bool)
         assert video.labels.dtype == (np.uint8 if multi_hot else np.int64)
@@ -51,7 +54,7 @@ def test_the_file_gives_the_average_precision_of_the_logits(tmp_path: Path) -> N
     surer = np.where(taken_for == labels, 24, 18)
     logits = rng.normal(0, 1, (2000, 3)) + surer[:, None] * np.eye(3)[taken_for]
     answers, known = probabilities(logits), np.ones(2000, dtype=bool)
-    video = [("v", answers, labels, known)]
+    video = [VideoScores("v", answers, labels, known)]
     stored = read_scores(write_scores(tmp_path / "s.h5", class_names=CLASSES, attributes={}, videos=video)).videos[0]
     for index in range(3):
         wanted = average_precision(labels == index, answers[:, index])
@@ -60,13 +63,21 @@ def test_the_file_gives_the_average_precision_of_the_logits(tmp_path: Path) -> N
         assert rounded < wanted - 0.01, "the logits make no ties in float32: the test shows nothing"
 
 
-GOOD = {"name": "v", "scores": np.ones((4, 3)), "labels": [0, 1, 2, 0], "scored": [True] * 4}
+GOOD: dict[str, Any] = {
+    "name": "v",
+    "scores": np.ones((4, 3)),
+    "labels": np.array([0, 1, 2, 0]),
+    "scored": np.ones(4, dtype=bool),
+}
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "width": ({"scores": np.ones((4, 2))}, r"field 'scores': shape \(4, 2\): give \(T, 3\)"),
-    "scalar": ({"scores": 1.0}, "field 'scores'"),
-    "labels": ({"labels": [0, 1]}, r"field 'labels': shape \(2,\)"),
-    "label type": ({"labels": [0.5] * 4}, "of float64"),
-    "scored": ({"scored": [1, 1, 1, 1]}, "field 'scored': shape .* of int64"),
+    "scalar": ({"scores": np.array(1.0)}, "field 'scores'"),
+    "labels": ({"labels": np.array([0, 1])}, r"field 'labels': shape \(2,\)"),
+    "label type": ({"labels": np.full(4, 0.5)}, "of float64"),
+    "scored": ({"scored": np.ones(4, dtype=int)}, "field 'scored': shape .* of int64"),
+    "rate": ({"rate_hz": 0.0}, "field 'rate_hz': 0.0: give frames a second above 0"),
+    "ahead": ({"ahead": np.ones((4, 2, 2))}, r"field 'ahead': shape \(4, 2, 2\): give \(4, K, 3\)"),
+    "NaN ahead": ({"ahead": np.full((4, 1, 3), np.nan)}, "field 'ahead': NaN at frame 0"),
     "NaN": ({"scores": np.full((4, 3), np.nan)}, "NaN at frame 0"),
     "name": ({"name": "../v"}, "cannot be stored"),
 }
@@ -75,7 +86,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("kind", FAULTS)
 def test_bad_scores_leave_nothing(tmp_path: Path, kind: str) -> None:
     change, message = FAULTS[kind]
-    videos = [tuple(GOOD.values()), tuple({**GOOD, "name": "w", **change}.values())]
+    videos = [VideoScores(**GOOD), VideoScores(**{**GOOD, "name": "w", **change})]
     with pytest.raises(DataError, match=message):
         write_scores(tmp_path / "new" / "s.h5", class_names=CLASSES, attributes={}, videos=videos)
     assert list(tmp_path.iterdir()) == []
@@ -85,7 +96,7 @@ def test_replay_that_fails_keeps_the_old_scores(tmp_path: Path) -> None:
     path = write_scores(tmp_path / "s.h5", class_names=CLASSES, attributes={}, videos=_videos())
     before = path.read_bytes()
 
-    def broken() -> Iterator[tuple[str, Any, Any, Any]]:
+    def broken() -> Iterator[VideoScores]:
         yield from _videos()
         raise ZeroDivisionError
 

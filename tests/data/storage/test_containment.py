@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from coadtr.data import FeatureStore, read_scores, write_scores
+from coadtr.data import FeatureStore, VideoScores, read_scores, write_scores
 from coadtr.errors import DataError, SchemaError, UnsafeFileError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def secret(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def scores(tmp_path: Path) -> Path:
-    videos = [("v", np.eye(2), [0, 1], [True, True])]
+    videos = [VideoScores("v", np.eye(2), np.array([0, 1]), np.array([True, True]))]
     return write_scores(tmp_path / "scores.h5", class_names=["rest", "lift"], attributes={}, videos=videos)
 
 
