@@ -12,6 +12,7 @@
     ├── CheckpointError      an exported checkpoint is damaged, or does not fit what it meets
     ├── ShapeError           a tensor has another shape than the documented one
     ├── TrainingError        training cannot go on, for instance because the loss is not finite
+    ├── CausalityError       an answer depends on what comes after it
     └── MissingExtraError    an optional dependency is not installed
 
 Every message names the offending value and says what to do about it. The command line prints the message
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "CausalityError",
     "CheckpointError",
     "CoadtrError",
     "ConfigError",
@@ -102,6 +104,10 @@ class ShapeError(CoadtrError, ValueError):
 
 class TrainingError(CoadtrError, RuntimeError):
     """Training cannot go on, for instance because the loss is not finite."""
+
+
+class CausalityError(CoadtrError, RuntimeError):
+    """An answer depends on frames that come after it: the detector is not online."""
 
 
 class MissingExtraError(CoadtrError, ImportError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Detector", "StateT"]
+__all__ = ["AnticipatingDetector", "ChunkDetector", "Detector", "StateT"]
 
 StateT = TypeVar("StateT")
 
@@ -56,6 +56,27 @@ class Detector(Protocol[StateT]):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Answer whole streams, ``(B, T, D)`` in, logits ``(B, T, C)`` out: what T steps from a fresh state answer."""
+        ...
+
+
+class ChunkDetector(Detector[StateT], Protocol[StateT]):
+    """A detector that can answer many frames at once, where nobody waits for each answer."""
+
+    def steps(self, frames: Tensor, state: StateT) -> tuple[Tensor, StateT]:
+        """Answer k frames of each stream, ``(B, k, D)`` in, logits ``(B, k, C)`` out: what k steps answer."""
+        ...
+
+
+class AnticipatingDetector(Detector[StateT], Protocol[StateT]):
+    """A detector that also says what it expects in the frames to come."""
+
+    @property
+    def frames_ahead(self) -> int:
+        """How many frames ahead K it predicts; 0 if this one does not."""
+        ...
+
+    def step_ahead(self, frame: Tensor, state: StateT) -> tuple[Tensor, Tensor, StateT]:
+        """Answer one frame as `step` does, and the K after it: ``(B, C)`` and ``(B, K, C)`` logits."""
         ...
 
 

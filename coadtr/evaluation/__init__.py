@@ -5,15 +5,28 @@ Everything is measured on one code path: the step. ``replay`` takes anything tha
 under a named protocol.
 """
 
+from coadtr.evaluation.answers import VideoAnswers, probabilities
+from coadtr.evaluation.audit import CausalityAudit, audit_causality
 from coadtr.evaluation.cost import (
     Cost,
     Latency,
+    Spread,
+    Throughput,
+    end_to_end_latency,
+    executed_macs,
+    executed_macs_by_block,
+    macs_by_block,
     macs_per_step,
     measure_cost,
     parameters,
+    peak_memory_bytes,
     state_bytes,
     step_latency,
+    throughput,
+    weights_bytes,
 )
+from coadtr.evaluation.details import DetailSettings, evaluate_details
+from coadtr.evaluation.groups import group_videos, share_groups
 from coadtr.evaluation.metrics import (
     accuracy,
     average_precision,
@@ -29,42 +42,63 @@ from coadtr.evaluation.protocols import (
     find_protocol,
     scored_frames,
 )
-from coadtr.evaluation.published_cost import published_macs, published_parameters
+from coadtr.evaluation.published_cost import published_macs, published_macs_by_block, published_parameters
+from coadtr.evaluation.ranks import Ranks
 from coadtr.evaluation.render import render_report
 from coadtr.evaluation.replay import ReplayVideo, replay
 from coadtr.evaluation.report import build_origin, build_report, describe_machine, write_report
-from coadtr.evaluation.scores import VideoScores, probabilities
-from coadtr.evaluation.summary import evaluate_scores
+from coadtr.evaluation.smoothing import CausalSmoothing
+from coadtr.evaluation.summary import evaluate_answers, evaluate_scores, score_answers
 
 __all__ = [
     "PROTOCOLS",
+    "CausalSmoothing",
+    "CausalityAudit",
     "Cost",
+    "DetailSettings",
     "FrameCounts",
     "Latency",
+    "Ranks",
     "ReplayVideo",
     "ScoringProtocol",
-    "VideoScores",
+    "Spread",
+    "Throughput",
+    "VideoAnswers",
     "accuracy",
+    "audit_causality",
     "average_precision",
     "build_origin",
     "build_report",
     "calibrated_average_precision",
     "count_frames",
     "describe_machine",
+    "end_to_end_latency",
+    "evaluate_answers",
+    "evaluate_details",
     "evaluate_scores",
+    "executed_macs",
+    "executed_macs_by_block",
     "find_protocol",
+    "group_videos",
+    "macs_by_block",
     "macs_per_step",
     "mean_average_precision",
     "measure_cost",
     "parameters",
+    "peak_memory_bytes",
     "per_frame_average_precision",
     "probabilities",
     "published_macs",
+    "published_macs_by_block",
     "published_parameters",
     "render_report",
     "replay",
+    "score_answers",
     "scored_frames",
+    "share_groups",
     "state_bytes",
     "step_latency",
+    "throughput",
+    "weights_bytes",
     "write_report",
 ]

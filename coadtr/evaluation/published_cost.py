@@ -22,7 +22,7 @@ from __future__ import annotations
 from coadtr.errors import ConfigError
 from coadtr.models import CoOadTRConfig, ModelConfig, OadTRConfig, OnlineModel
 
-__all__ = ["published_macs", "published_parameters"]
+__all__ = ["published_macs", "published_macs_by_block", "published_parameters"]
 
 
 def published_macs(config: ModelConfig) -> int:
@@ -41,6 +41,30 @@ def published_macs(config: ModelConfig) -> int:
         >>> from coadtr.models import preset
         >>> round(published_macs(preset("cooadtr_b1", input_dim=4096, num_classes=22)) / 1e6, 2)
         10.65
+    """
+    return sum(published_macs_by_block(config).values())
+
+
+def published_macs_by_block(config: ModelConfig) -> dict[str, int]:
+    """Count the multiply-accumulates of one prediction by the published convention, by block.
+
+    The blocks are those of `coadtr.evaluation.macs_by_block`, with what only this convention counts: norms, and an
+    unused classifier. A block that runs and is not seen counts 0.
+
+    Args:
+        config: Settings of the model.
+
+    Returns:
+        Multiply-accumulates by name of the block, in order; together they are `published_macs`.
+
+    Raises:
+        ConfigError: If nothing was published for such a model (CoOadTR with more than two blocks).
+
+    Example:
+        >>> from coadtr.models import preset
+        >>> blocks = published_macs_by_block(preset("cooadtr_b2", input_dim=4096, num_classes=22))
+        >>> blocks["encoder 2 attention"], blocks["encoder 2 feed-forward"]
+        (202509312, 0)
     """
     match config:
         case CoOadTRConfig(depth=1 | 2):
@@ -82,34 +106,50 @@ def _linear(inputs: int, outputs: int, tokens: int = 1, *, bias: bool = True) ->
     return tokens * (inputs + bias) * outputs
 
 
-def _cooadtr(config: CoOadTRConfig) -> int:
+def _cooadtr(config: CoOadTRConfig) -> dict[str, int]:
     width, hidden, window, heads = config.embed_dim, config.ff_dim, config.window, config.num_heads
     projections = _linear(width, 3 * width, bias=config.in_bias)
     out = _linear(width, width)
     feed_forward = _linear(width, hidden) + _linear(hidden, width)
     single = 2 * window * width + 2 * width
-    ends = _linear(config.input_dim, width) + _linear(width, config.num_classes)
+    inputs = {"inputs": _linear(config.input_dim, width)}
+    head = {"head": _linear(width, config.num_classes)}
     if config.depth == 1:
-        return ends + projections + single + out + feed_forward
+        block = {"encoder 1 attention": projections + single + out, "encoder 1 feed-forward": feed_forward}
+        return inputs | block | head
     retroactive = 7 * window * width + 2 * window * heads - 3 * width
-    first = projections + retroactive + window * (out + feed_forward)
-    last = window * projections + single + out
-    return ends + first + last
+    blocks = {
+        "encoder 1 attention": projections + retroactive + window * out,
+        "encoder 1 feed-forward": window * feed_forward,
+        "encoder 2 attention": window * projections + single + out,
+        "encoder 2 feed-forward": 0,
+    }
+    return inputs | blocks | head
 
 
-def _oadtr(config: OadTRConfig) -> int:
+def _oadtr(config: OadTRConfig) -> dict[str, int]:
     width, hidden, window, classes = config.embed_dim, config.ff_dim, config.window, config.num_classes
     tokens = window + config.decoder
-    block = 4 * tokens * width * width + width  # qkv without, output projection with bias
-    block += 2 * tokens * width * hidden + hidden + width
-    block += 2 * tokens * width + tokens * hidden  # two layer norms, one GELU
-    total = window * config.input_dim * width + width + config.depth * block + tokens * width
+    found = {"inputs": window * config.input_dim * width + width}
+    for number in range(1, config.depth + 1):
+        found |= {
+            # qkv without, output projection with bias
+            f"encoder {number} attention": 4 * tokens * width * width + width,
+            # with one operation a value for the GELU
+            f"encoder {number} feed-forward": 2 * tokens * width * hidden + hidden + width + tokens * hidden,
+            f"encoder {number} norms": 2 * tokens * width,
+        }
+    found["norm"] = tokens * width
     if not config.decoder:
-        return total + window * width * classes + classes + _linear(width, classes)
+        return found | {"head": window * width * classes + classes, "unused classifier": _linear(width, classes)}
     queries = config.decoder_queries
-    # Self-attention: q, k, v, out of the queries. Cross-attention: q, out of the queries, and k, v of all tokens.
-    attention = (6 * queries + 2 * tokens) * width * width + 8 * width
-    feed_forward = 2 * _linear(width, width, queries)
-    layer = attention + feed_forward + 3 * queries * width
-    head = 2 * width * classes + classes + queries * width * classes + classes
-    return total + config.decoder_depth * layer + queries * width + head
+    for number in range(1, config.decoder_depth + 1):
+        found |= {
+            f"decoder {number} self-attention": 4 * queries * width * width + 4 * width,
+            # q and out of the queries, k and v of all tokens
+            f"decoder {number} cross-attention": 2 * (queries + tokens) * width * width + 4 * width,
+            f"decoder {number} feed-forward": 2 * _linear(width, width, queries),
+            f"decoder {number} norms": 3 * queries * width,
+        }
+    found |= {"decoder norm": queries * width, "decoder classifier": queries * width * classes + classes}
+    return found | {"head": 2 * width * classes + classes}

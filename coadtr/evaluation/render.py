@@ -39,35 +39,101 @@ def _headline(report: Mapping[str, Any]) -> Table:
     table = Table(title="Replay", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column()
+    for name, value in {**_accuracy(report), **_details(report), **_scored(report), **_cost(report)}.items():
+        table.add_row(name, Text(value))
+    return table
+
+
+def _accuracy(report: Mapping[str, Any]) -> dict[str, str]:
+    found = report["intervals"]
+
+    def within(key: str) -> str:
+        interval = None if found is None else found[key]
+        return "" if interval is None else f" ({100 * interval[0]:.2f} to {100 * interval[1]:.2f})"
+
+    rows = {
+        "mAP": _percent(report["mAP"]) + within("mAP"),
+        "mcAP": _percent(report["mcAP"]) + within("mcAP"),
+        "accuracy": f"{_percent(report['accuracy'])}{within('accuracy')} by frame, "
+        f"{_percent(report['mean_per_video_accuracy'])} mean by video",
+    }
+    if found is not None:
+        rows["in brackets"] = f"{100 * found['level']:g} % intervals, {found['resamples']:,} resamples of the videos"
+    return rows
+
+
+def _details(report: Mapping[str, Any]) -> dict[str, str]:
+    rows: dict[str, str] = {}
+    if segmental := report["segmental"]:
+        f1 = ", ".join(f"{_percent(value)} @{overlap}" for overlap, value in segmental["f1"].items())
+        rows["segments"] = f"edit {_percent(segmental['edit'])}, F1 {f1}"
+    if delay := report["delay"]:
+        median = "undefined" if delay["median_s"] is None else f"{delay['median_s']:.2f} s"
+        rows["detection delay"] = (
+            f"{median} median of the {_percent(delay['detected'])} of actions detected, at "
+            f"{delay['false_positives_per_hour']:g} false alarms an hour and class"
+        )
+    if starts := report["starts"]:
+        first, last = starts["mAP"][0], starts["mAP"][-1]
+        offsets = starts["offsets_s"]
+        rows["action starts"] = (
+            f"point-level mAP {_percent(first)} within {offsets[0]:g} s, {_percent(last)} within {offsets[-1]:g} s"
+        )
+    if ahead := report["anticipation"]:
+        pairs = zip(ahead["horizons_s"], ahead["mAP"], strict=True)
+        rows["anticipation"] = "mAP " + ", ".join(f"{_percent(value)} in {at:g} s" for at, value in pairs)
+    if calibration := report["calibration"]:
+        rows["calibration error"] = _percent(calibration["ece"])
+    if smoothing := report["smoothing"]:
+        rows["smoothing"] = ", ".join(f"{key} {value}" for key, value in smoothing.items())
+    if audit := report["audit"]:
+        rows["causality"] = (
+            f"{audit['answers']:,} answers unmoved by the future of {audit['frames']} frames "
+            f"in {audit['videos']} videos"
+        )
+    return rows
+
+
+def _scored(report: Mapping[str, Any]) -> dict[str, str]:
     protocol = report["protocol"]
     rows = {
-        "mAP": _percent(report["mAP"]),
-        "mcAP": _percent(report["mcAP"]),
-        "accuracy": f"{_percent(report['accuracy'])} by frame, "
-        f"{_percent(report['mean_per_video_accuracy'])} mean by video",
         "protocol": f"{protocol['name']} v{protocol['version']}",
         "frames": f"{report['frames_scored']:,} scored of {report['frames_total']:,} "
         f"in {report['videos']:,} videos ({report['frames_ignored']:,} ignored by label, "
         f"{report['frames_outside']:,} outside the protocol)",
     }
     data = report["origin"].get("data", {})
-    rows |= {name: str(data[key]) for name, key in (("data", "origin"), ("label rule", "label_rule")) if data.get(key)}
-    if report["macs_per_frame"] is not None:
-        latency, machine = report["step_latency_ms"], report["machine"]
-        published = report["macs_per_frame_published"]
-        rows |= {
-            "arithmetic": f"{_count(report['macs_per_frame'])} multiply-accumulates a frame"
-            + ("" if published is None else f" ({_count(published)} by the published convention)"),
-            "parameters": _count(report["parameters"]),
-            "step latency": f"{latency['p50']:.2f} ms p50, {latency['p95']:.2f} p95, "
-            f"{latency['p99']:.2f} p99 (batch 1, {machine['threads']} threads)",
-            "step": f"{machine.get('precision', machine['dtype'])}, {machine.get('backend', 'eager')}",
-            "machine": str(machine["gpu"] if "cuda" in machine["device"] else machine["cpu"]),
-            "state": f"{report['state_bytes_per_stream']:,} bytes a stream",
-        }
-    for name, value in rows.items():
-        table.add_row(name, value)
-    return table
+    return rows | {
+        name: str(data[key]) for name, key in (("data", "origin"), ("label rule", "label_rule")) if data.get(key)
+    }
+
+
+def _cost(report: Mapping[str, Any]) -> dict[str, str]:
+    if report["macs_per_frame"] is None:
+        return {}
+    latency, machine = report["step_latency_ms"], report["machine"]
+    published = report["macs_per_frame_published"]
+    rows = {
+        "arithmetic": f"{_count(report['macs_per_frame'])} multiply-accumulates a frame"
+        + ("" if published is None else f" ({_count(published)} by the published convention)"),
+        "parameters": _count(report["parameters"]),
+        "state": f"{report['state_bytes_per_stream']:,} bytes a stream",
+        "step": f"{machine.get('precision', machine['dtype'])}, {machine.get('backend', 'eager')}"
+        + ("" if report["mode"] is None else f", scores made in {report['mode']} mode"),
+    }
+    if latency is not None:
+        rows["step latency"] = (
+            f"{latency['p50']:.2f} ms p50, {latency['p95']:.2f} p95, "
+            f"{latency['p99']:.2f} p99 (batch 1, {machine['threads']} threads)"
+        )
+    for found in report["throughput"] or ():
+        rate = found["frames_per_second"]
+        rows[f"{found['streams']} streams"] = (
+            f"{rate['median']:,.0f} frames a second ({rate['low']:,.0f} to {rate['high']:,.0f})"
+        )
+    if report["peak_memory_bytes"] is not None:
+        rows["peak memory"] = f"{report['peak_memory_bytes'] / 2**20:,.0f} MiB"
+    return rows | {"machine": str(machine["gpu"] if "cuda" in machine["device"] else machine["cpu"])}
 
 
 def _classes(report: Mapping[str, Any], bar_width: int) -> Table:

@@ -32,8 +32,17 @@ __all__ = [
 ]
 
 REPORT_FORMAT = "coadtr-report"
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 MACS_UNIT = "multiply-accumulates"
+
+# Keys that are null where they were not asked for, or cannot be had.
+_DETAILS = (
+    *("intervals", "portions", "segmental", "starts", "delay", "calibration", "warmup", "anticipation"),
+    *("smoothing", "mode", "audit"),
+)
+_MEASURED = (
+    *("parameters", "weights_bytes", "state_bytes_per_stream", "peak_memory_bytes", "step_latency_ms", "throughput"),
+)
 
 
 def build_report(
@@ -48,7 +57,7 @@ def build_report(
     """Put accuracy, cost, machine and origin together.
 
     Args:
-        accuracy: What `evaluate_scores` returned.
+        accuracy: What `evaluate_scores` returned, and what there is of `evaluate_details`.
         cost: What `measure_cost` returned; its fields are None in the report if it was not measured.
         macs_per_frame_published: Multiply-accumulates by the published counting convention, if known.
         step: How the step ran (``precision``, ``backend``), if more is to be said than the dtype of the frames.
@@ -64,19 +73,19 @@ def build_report(
     Example:
         >>> report = build_report({"mAP": 0.5}, origin={"seed": 1})
         >>> report["format"], report["version"], report["mAP"], report["macs_unit"]
-        ('coadtr-report', 1, 0.5, 'multiply-accumulates')
+        ('coadtr-report', 2, 0.5, 'multiply-accumulates')
     """
-    latency = None if cost is None else cost.to_dict()["step_latency_ms"]
+    measured: dict[str, Any] = {} if cost is None else cost.to_dict()
     report = {
         "format": REPORT_FORMAT,
         "version": REPORT_VERSION,
+        **dict.fromkeys(_DETAILS),
         **accuracy,
-        "macs_per_frame": None if cost is None else cost.macs_per_frame,
+        "macs_per_frame": measured.get("macs_per_frame"),
         "macs_per_frame_published": macs_per_frame_published,
+        "macs_by_block": measured.get("macs_by_block"),
         "macs_unit": MACS_UNIT,
-        "parameters": None if cost is None else cost.parameters,
-        "step_latency_ms": latency,
-        "state_bytes_per_stream": None if cost is None else cost.state_bytes_per_stream,
+        **{key: measured.get(key) for key in _MEASURED},
         "machine": {
             **(describe_machine() if machine is None else machine),
             **({} if cost is None else {"threads": cost.threads, "device": cost.device, "dtype": cost.dtype}),

@@ -6,25 +6,69 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from coadtr.data import VideoScores
 from coadtr.errors import ConfigError, DataError, ShapeError
 from coadtr.evaluation.labels import check_classes, check_labels
 from coadtr.evaluation.metrics import accuracy, mean_average_precision, per_frame_average_precision
-from coadtr.evaluation.protocols import FrameCounts, count_frames, find_protocol, scored_frames
+from coadtr.evaluation.protocols import FrameCounts, count_scored, find_protocol, scored_frames
+from coadtr.scoring import probabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from coadtr.evaluation.answers import VideoAnswers
     from coadtr.evaluation.protocols import ScoringProtocol
-    from coadtr.evaluation.scores import VideoScores
     from coadtr.scoring import Head
 
-__all__ = ["evaluate_scores"]
+__all__ = ["evaluate_answers", "evaluate_scores", "score_answers"]
 
 
-def evaluate_scores(
-    videos: Iterable[VideoScores],
+def score_answers(
+    videos: Iterable[VideoAnswers],
+    *,
+    ignored: int | None = None,
+    protocol: str | ScoringProtocol = "all",
+    window: int,
+    head: Head = "softmax",
+) -> Iterator[VideoScores]:
+    """Turn the logits of each video into scores, and mark the frames that the protocol scores.
+
+    Args:
+        videos: Answers and labels, one entry per video.
+        ignored: Index of the class that is never scored, or None if there is none.
+        protocol: Which frames are scored.
+        window: Frames N that one answer attends to (the protocol may leave out the first N-1).
+        head: How logits become scores: ``"softmax"``, or ``"sigmoid"`` for multi-label models.
+
+    Yields:
+        What a score file holds of each video.
+
+    Raises:
+        ConfigError: The protocol, the head or ``ignored`` is unknown.
+
+    Example:
+        >>> from coadtr.evaluation import VideoAnswers
+        >>> answers = VideoAnswers("v", np.zeros((2, 2)), np.array([0, 1]))
+        >>> [video.scores.tolist() for video in score_answers([answers], window=1)]
+        [[[0.5, 0.5], [0.5, 0.5]]]
+    """
+    protocol = find_protocol(protocol)
+    for video in videos:
+        _check_labels(video.name, video.labels, video.logits.shape[1])
+        yield VideoScores(
+            video.name,
+            video.probabilities(ignored, head=head),
+            video.labels,
+            scored_frames(protocol, video.labels, window=window, ignored=ignored),
+            video.rate_hz,
+            None if video.ahead is None else probabilities(video.ahead, ignored, head=head),
+        )
+
+
+def evaluate_answers(
+    videos: Iterable[VideoAnswers],
     *,
     class_names: Sequence[str],
     background: int | None = None,
@@ -35,17 +79,54 @@ def evaluate_scores(
 ) -> dict[str, Any]:
     """Compute the accuracy part of a report from the answers to all videos.
 
+    `score_answers`, then `evaluate_scores`; see there for the arguments and for what comes back.
+
+    Raises:
+        ConfigError: The protocol is unknown, or the classes do not fit.
+        ShapeError: A video has another number of classes.
+        DataError: No frame is scored, no action occurs, or a video comes twice.
+
+    Example:
+        >>> from coadtr.evaluation import VideoAnswers
+        >>> video = VideoAnswers("v", np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 1]))
+        >>> result = evaluate_answers([video], class_names=["none", "run"], background=0, window=1)
+        >>> result["mAP"], result["accuracy"], result["frames_scored"]
+        (1.0, 1.0, 2)
+    """
+    check_classes(class_names, background=background, ignored=ignored)
+    return evaluate_scores(
+        score_answers(
+            _of_width(videos, len(class_names)), ignored=ignored, protocol=protocol, window=window, head=head
+        ),
+        class_names=class_names,
+        background=background,
+        ignored=ignored,
+        protocol=protocol,
+        window=window,
+    )
+
+
+def evaluate_scores(
+    videos: Iterable[VideoScores],
+    *,
+    class_names: Sequence[str],
+    background: int | None = None,
+    ignored: int | None = None,
+    protocol: str | ScoringProtocol = "all",
+    window: int,
+) -> dict[str, Any]:
+    """Compute the accuracy part of a report from the scores of all videos.
+
     The videos may be an iterator: only scores and labels are kept, and only those of the scored frames.
 
     Args:
-        videos: Answers and labels, one entry per video.
+        videos: Scores, labels and scored frames, one entry per video, such as a score file holds.
         class_names: The C names, each once.
         background: Index of the background class; it has no AP but counts for accuracy. None if there is
             none.
         ignored: Index of the class that is never scored, or None if there is none.
-        protocol: Which frames are scored.
-        window: Frames N that one answer attends to (the protocol may leave out the first N-1).
-        head: How logits become scores: ``"softmax"``, or ``"sigmoid"`` for multi-label models.
+        protocol: By which the scored frames were chosen.
+        window: Frames N that one answer attends to, for the report.
 
     Returns:
         JSON-ready values: ``mAP``, ``mcAP`` (over classes that occur, in [0, 1]), ``per_class_AP``,
@@ -60,11 +141,9 @@ def evaluate_scores(
         DataError: No frame is scored, no action occurs, or a video comes twice.
 
     Example:
-        >>> from coadtr.evaluation import VideoScores
-        >>> video = VideoScores("v", np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 1]))
-        >>> result = evaluate_scores([video], class_names=["none", "run"], background=0, window=1)
-        >>> result["mAP"], result["accuracy"], result["frames_scored"]
-        (1.0, 1.0, 2)
+        >>> video = VideoScores("v", np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]), np.array([True, True]))
+        >>> evaluate_scores([video], class_names=["none", "run"], background=0, window=1)["mAP"]
+        1.0
     """
     protocol = find_protocol(protocol)
     check_classes(class_names, background=background, ignored=ignored)
@@ -76,12 +155,11 @@ def evaluate_scores(
         if video.name in names:
             raise DataError(f"video {video.name!r} comes twice; give every video once")
         names.add(video.name)
-        _check_video(video, len(class_names))
-        counts += count_frames(protocol, video.labels, window=window, ignored=ignored)
-        kept = scored_frames(protocol, video.labels, window=window, ignored=ignored)
-        if kept.any():
-            labels.append(video.labels[kept])
-            scores.append(video.probabilities(ignored, head=head)[kept])
+        _check_scores(video, len(class_names))
+        counts += count_scored(video.labels, video.scored, ignored=ignored)
+        if video.scored.any():
+            labels.append(video.labels[video.scored])
+            scores.append(video.scores[video.scored])
     if counts.scored == 0:
         raise DataError(
             f"protocol {protocol.name!r} scores none of {counts.total} frames in {len(names)} videos; "
@@ -111,16 +189,30 @@ def evaluate_scores(
     }
 
 
-def _check_video(video: VideoScores, num_classes: int) -> None:
-    if video.logits.shape[1] != num_classes:
+def _of_width(videos: Iterable[VideoAnswers], num_classes: int) -> Iterator[VideoAnswers]:
+    for video in videos:
+        if video.logits.shape[1] != num_classes:
+            raise ShapeError(
+                f"video {video.name!r}: {video.logits.shape[1]} logits a frame but {num_classes} class names; "
+                "give the names that the model was trained with"
+            )
+        yield video
+
+
+def _check_labels(name: str, labels: NDArray[Any], num_classes: int) -> None:
+    try:
+        check_labels(labels, num_classes)
+    except (DataError, ShapeError) as error:
+        raise type(error)(f"video {name!r}: {error}") from error
+
+
+def _check_scores(video: VideoScores, num_classes: int) -> None:
+    if video.scores.ndim != 2 or video.scores.shape[1] != num_classes:
         raise ShapeError(
-            f"video {video.name!r}: {video.logits.shape[1]} logits a frame but {num_classes} class names; "
+            f"video {video.name!r}: scores {video.scores.shape} but {num_classes} class names; "
             "give the names that the model was trained with"
         )
-    try:
-        check_labels(video.labels, num_classes)
-    except (DataError, ShapeError) as error:
-        raise type(error)(f"video {video.name!r}: {error}") from error
+    _check_labels(video.name, video.labels, num_classes)
 
 
 def _join(labels: list[NDArray[Any]]) -> NDArray[Any]:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from coadtr.errors import ConfigError
 from coadtr.layers import (
     AttentionProjections,
     EncoderBlock,
@@ -149,12 +150,33 @@ class OadTR(OnlineModel):
         Raises:
             ShapeError: If ``frame`` is not ``(B, D)``.
         """
+        answer, state = self._step(frame, state)
+        return answer.now, state
+
+    def _step(self, frame: Tensor, state: ClipState) -> tuple[OadTRAnswer, ClipState]:
         require_frame(frame, self.input_dim, len(state.frames), "OadTR.step")
         clip = torch.cat([state.clip[:, 1:], frame.unsqueeze(1)], dim=1)
         frames = state.frames + 1
         slot = torch.arange(self.window, device=frame.device)
         mask = slot >= (self.window - frames).unsqueeze(1)
-        return self.run_clip(clip, mask).now, ClipState(clip, frames)
+        return self.run_clip(clip, mask), ClipState(clip, frames)
+
+    @property
+    def frames_ahead(self) -> int:
+        """Frames ahead K that the decoder predicts; 0 without decoder."""
+        return self.config.decoder_queries if self.config.decoder else 0
+
+    def step_ahead(self, frame: Tensor, state: ClipState) -> tuple[Tensor, Tensor, ClipState]:
+        """Answer one frame of each stream and the K after it: logits ``(B, C)`` and ``(B, K, C)``.
+
+        Raises:
+            ConfigError: If there is no decoder.
+            ShapeError: If ``frame`` is not ``(B, D)``.
+        """
+        answer, state = self._step(frame, state)
+        if answer.ahead is None:
+            raise ConfigError("this OadTR has no decoder and predicts nothing ahead: build it with decoder=true")
+        return answer.now, answer.ahead, state
 
     def steps(self, frames: Tensor, state: ClipState) -> tuple[Tensor, ClipState]:
         """Answer k frames of each stream at once, ``(B, k, D)`` in, logits ``(B, k, C)`` out: equal to k single steps.

@@ -138,6 +138,7 @@ def test_cost_of_a_detector(window_mean: Detector[Any]) -> None:
     assert cost.macs_per_frame == 6 * 5
     assert cost.state_bytes_per_stream == 8 * 6 * 4 + 8
     latency = cost.step_latency_ms
+    assert latency is not None
     assert 0 < latency.p50 <= latency.p95 <= latency.p99
     assert latency.mean > 0
     assert latency.steps == 30

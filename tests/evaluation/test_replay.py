@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from coadtr.errors import CoadtrError, ConfigError, DataError, ShapeError
-from coadtr.evaluation import ReplayVideo, evaluate_scores, replay
+from coadtr.evaluation import ReplayVideo, evaluate_answers, replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +74,7 @@ def test_real_recordings_give_the_same_report_in_any_batch(
     ]
     model: Any = make_recurrent(dim=128, classes=18)
     alone, beside = (
-        evaluate_scores(replay(model, videos, batch_size=size), class_names=classes, background=0, window=model.window)
+        evaluate_answers(replay(model, videos, batch_size=size), class_names=classes, background=0, window=model.window)
         for size in (1, 4)
     )
     frames = sum(video.labels.size for video in videos)

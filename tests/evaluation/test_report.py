@@ -12,7 +12,7 @@ from coadtr.evaluation import (
     build_origin,
     build_report,
     describe_machine,
-    evaluate_scores,
+    evaluate_answers,
     measure_cost,
     render_report,
     replay,
@@ -31,7 +31,7 @@ NAMES = ["none", "run", "jump", "unclear", "fly"]
 
 @pytest.fixture
 def report(window_mean: Detector[Any], make_videos: Callable[..., list[ReplayVideo]]) -> dict[str, Any]:
-    accuracy = evaluate_scores(
+    accuracy = evaluate_answers(
         replay(window_mean, make_videos(60, 40, classes=4), batch_size=2),
         class_names=NAMES,
         background=0,

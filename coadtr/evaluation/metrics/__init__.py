@@ -1,21 +1,61 @@
 """Metrics of online action detection, as pure functions on arrays.
 
 Every function says which frames it leaves out and what becomes of a class that does not occur; none reads a file
-or knows a model.
+or knows a model. `coadtr.evaluation.metrics.running` has them as torchmetrics classes, for several processes.
 """
 
 from coadtr.evaluation.metrics.accuracy import accuracy
+from coadtr.evaluation.metrics.anticipation import HORIZONS_S, Anticipation, anticipation_average_precision
+from coadtr.evaluation.metrics.calibration import Calibration, calibration_error
+from coadtr.evaluation.metrics.delay import DetectionDelay, detection_delay
+from coadtr.evaluation.metrics.intervals import PrecisionIntervals, bootstrap_mean, bootstrap_precision
+from coadtr.evaluation.metrics.paired import PairedTest, paired_precision_test
+from coadtr.evaluation.metrics.portions import PortionPrecision, portion_average_precision
 from coadtr.evaluation.metrics.ranking import (
     average_precision,
     calibrated_average_precision,
     mean_average_precision,
     per_frame_average_precision,
 )
+from coadtr.evaluation.metrics.segmental import SegmentalScores, segmental_scores
+from coadtr.evaluation.metrics.starts import (
+    OFFSETS_S,
+    StartPrecision,
+    Starts,
+    action_starts,
+    detect_starts,
+    point_average_precision,
+)
+from coadtr.evaluation.metrics.warmup import WarmupPrecision, warmup_precision
 
 __all__ = [
+    "HORIZONS_S",
+    "OFFSETS_S",
+    "Anticipation",
+    "Calibration",
+    "DetectionDelay",
+    "PairedTest",
+    "PortionPrecision",
+    "PrecisionIntervals",
+    "SegmentalScores",
+    "StartPrecision",
+    "Starts",
+    "WarmupPrecision",
     "accuracy",
+    "action_starts",
+    "anticipation_average_precision",
     "average_precision",
+    "bootstrap_mean",
+    "bootstrap_precision",
     "calibrated_average_precision",
+    "calibration_error",
+    "detect_starts",
+    "detection_delay",
     "mean_average_precision",
+    "paired_precision_test",
     "per_frame_average_precision",
+    "point_average_precision",
+    "portion_average_precision",
+    "segmental_scores",
+    "warmup_precision",
 ]

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from coadtr.errors import CoadtrError, ConfigError, DataError, ShapeError
-from coadtr.evaluation import VideoScores, evaluate_scores, probabilities
+from coadtr.evaluation import VideoAnswers, evaluate_answers, probabilities
 
 NAMES = ["none", "run", "jump", "unclear"]
 
 
-def scores(name: str, labels: list[int], seed: int = 0) -> VideoScores:
+def scores(name: str, labels: list[int], seed: int = 0) -> VideoAnswers:
     logits = np.random.default_rng(seed).normal(size=(len(labels), 4)).astype(np.float32)
-    return VideoScores(name, logits, np.array(labels))
+    return VideoAnswers(name, logits, np.array(labels))
 
 
 @pytest.mark.parametrize("scale", [1, 30, 1e4])
@@ -38,16 +38,16 @@ def test_softmax_refuses_a_class_that_is_not_there() -> None:
 
 
 def test_mean_per_video_accuracy_weighs_videos_not_frames() -> None:
-    right = VideoScores("right", np.eye(3, dtype=np.float32)[[0, 1, 2, 1]], np.array([0, 1, 2, 1]))
-    wrong = VideoScores("wrong", np.eye(3, dtype=np.float32)[[0, 1]], np.array([1, 1]))
-    result = evaluate_scores([right, wrong], class_names=["a", "b", "c"], background=0, window=1)
+    right = VideoAnswers("right", np.eye(3, dtype=np.float32)[[0, 1, 2, 1]], np.array([0, 1, 2, 1]))
+    wrong = VideoAnswers("wrong", np.eye(3, dtype=np.float32)[[0, 1]], np.array([1, 1]))
+    result = evaluate_answers([right, wrong], class_names=["a", "b", "c"], background=0, window=1)
     assert result["accuracy"] == pytest.approx(5 / 6)
     assert result["mean_per_video_accuracy"] == pytest.approx((1 + 0.5) / 2)
     assert result["videos"] == result["videos_scored"] == 2
 
 
 def test_absent_ignored_and_background_classes() -> None:
-    result = evaluate_scores(
+    result = evaluate_answers(
         iter([scores("a", [0, 1, 1, 3, 0]), scores("b", [3, 3], seed=1)]),
         class_names=NAMES,
         background=0,
@@ -66,17 +66,17 @@ def test_absent_ignored_and_background_classes() -> None:
 
 
 def test_all_classes_count_without_background() -> None:
-    result = evaluate_scores([scores("a", [0, 1, 2, 3])], class_names=NAMES, window=4)
+    result = evaluate_answers([scores("a", [0, 1, 2, 3])], class_names=NAMES, window=4)
     assert list(result["per_class_AP"]) == NAMES
 
 
 def test_multi_hot_frames_without_a_class_have_no_accuracy() -> None:
     labels = np.zeros((12, 2), dtype=np.uint8)
     labels[0, 0] = 1
-    video = VideoScores("a", np.zeros((12, 2)), labels)
-    assert evaluate_scores([video], class_names=["x", "y"], window=1)["accuracy"] == 1.0
+    video = VideoAnswers("a", np.zeros((12, 2)), labels)
+    assert evaluate_answers([video], class_names=["x", "y"], window=1)["accuracy"] == 1.0
     with pytest.raises(DataError, match="no class has a positive frame"):
-        evaluate_scores([video], class_names=["x", "y"], window=2, protocol="oadtr")
+        evaluate_answers([video], class_names=["x", "y"], window=2, protocol="oadtr")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_multi_hot_frames_without_a_class_have_no_accuracy() -> None:
         ([scores("a", [0, 1])], {"ignored": 9}, ConfigError, "ignored class index 9"),
         ([scores("a", [0, 1])], {"protocol": "any"}, ConfigError, "'any'"),
         (
-            [scores("a", [0]), VideoScores("b", np.zeros((1, 4)), np.eye(4)[:1])],
+            [scores("a", [0]), VideoAnswers("b", np.zeros((1, 4)), np.eye(4)[:1])],
             {},
             DataError,
             "use one form",
@@ -100,15 +100,15 @@ def test_multi_hot_frames_without_a_class_have_no_accuracy() -> None:
     ],
 )
 def test_bad_input_is_named(
-    videos: list[VideoScores], options: dict[str, Any], error: type[CoadtrError], words: str
+    videos: list[VideoAnswers], options: dict[str, Any], error: type[CoadtrError], words: str
 ) -> None:
     settings: dict[str, Any] = {"class_names": NAMES, "background": 0, "window": 2, **options}
     with pytest.raises(error, match=words):
-        evaluate_scores(videos, **settings)
+        evaluate_answers(videos, **settings)
 
 
 def test_scores_that_are_no_answers_are_refused() -> None:
     with pytest.raises(ShapeError, match="'v'"):
-        VideoScores("v", np.zeros((3, 2)), np.zeros(2))
+        VideoAnswers("v", np.zeros((3, 2)), np.zeros(2))
     with pytest.raises(DataError, match="'v': the answer to frame 1"):
-        VideoScores("v", np.array([[0.0, 1.0], [np.nan, 0.0]]), np.zeros(2))
+        VideoAnswers("v", np.array([[0.0, 1.0], [np.nan, 0.0]]), np.zeros(2))

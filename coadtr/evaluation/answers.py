@@ -13,11 +13,11 @@ from coadtr.scoring import Head, probabilities
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["VideoScores", "probabilities"]
+__all__ = ["VideoAnswers", "probabilities"]
 
 
 @dataclass(frozen=True)
-class VideoScores:
+class VideoAnswers:
     """Hold the answers of a detector to every frame of one video.
 
     The logits are kept, not the probabilities: one softmax, in one place (`probabilities`), then makes the
@@ -28,19 +28,23 @@ class VideoScores:
         name: Name of the video.
         logits: Logits ``(T, C)``, float32 (float64 if the model answers so).
         labels: Class indices ``(T,)`` or multi-hot ``(T, C)``.
+        rate_hz: Frames a second, or None if unknown.
+        ahead: Logits ``(T, K, C)`` for the K frames after each, or None.
 
     Raises:
         ShapeError: The logits are not ``(T, C)``, or the labels are not as many.
         DataError: A logit is not finite.
 
     Example:
-        >>> VideoScores("v", np.zeros((3, 2)), np.array([0, 1, 0])).probabilities()[0].tolist()
+        >>> VideoAnswers("v", np.zeros((3, 2)), np.array([0, 1, 0])).probabilities()[0].tolist()
         [0.5, 0.5]
     """
 
     name: str
     logits: NDArray[Any]
     labels: NDArray[Any]
+    rate_hz: float | None = None
+    ahead: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         if self.logits.ndim != 2 or self.labels.shape[:1] != self.logits.shape[:1]:

@@ -1,0 +1,173 @@
+"""What a report says beyond the headline: by portion, by start, by segment, in seconds, and how sure all that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from coadtr.errors import ConfigError
+from coadtr.evaluation.metrics import (
+    OFFSETS_S,
+    action_starts,
+    anticipation_average_precision,
+    bootstrap_precision,
+    calibration_error,
+    detect_starts,
+    detection_delay,
+    point_average_precision,
+    portion_average_precision,
+    segmental_scores,
+    warmup_precision,
+)
+from coadtr.evaluation.metrics.anticipation import HORIZONS_S, frames_ahead
+from coadtr.evaluation.metrics.delay import FALSE_POSITIVES_PER_HOUR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from coadtr.data import VideoScores
+
+__all__ = ["DetailSettings", "evaluate_details"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetailSettings:
+    """How the details of a report are made.
+
+    Attributes:
+        resamples: Resamples of the videos for the confidence intervals; 0 leaves the intervals out.
+        level: Share of the resamples that an interval holds.
+        seed: Seed of the resamples.
+        false_positives_per_hour: False alarms allowed where the detection delay is taken.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    resamples: int = 1000
+    level: float = 0.95
+    seed: int = 0
+    false_positives_per_hour: float = FALSE_POSITIVES_PER_HOUR
+
+    def __post_init__(self) -> None:
+        if self.resamples < 0 or not 0 < self.level < 1 or self.seed < 0:
+            raise ConfigError(
+                f"resamples={self.resamples}, level={self.level}, seed={self.seed}: "
+                "give resamples >= 0, a level between 0 and 1, and a seed >= 0"
+            )
+        if not self.false_positives_per_hour >= 0:
+            raise ConfigError(f"false_positives_per_hour is {self.false_positives_per_hour}; give a number >= 0")
+
+
+def evaluate_details(
+    videos: Iterable[VideoScores],
+    *,
+    class_names: Sequence[str],
+    background: int | None = None,
+    ignored: int | None = None,
+    settings: DetailSettings | None = None,
+) -> dict[str, Any]:
+    """Compute the further keys of a report from the scores of all videos.
+
+    Args:
+        videos: Scores, labels, scored frames and rate, one entry per video; all are held.
+        class_names: The C names, each once.
+        background: Index of the background class, or None if there is none.
+        ignored: Index of the class that is never scored, or None if there is none.
+        settings: How; the defaults if None.
+
+    Returns:
+        JSON-ready values: ``intervals``, ``portions``, ``segmental`` (None for labels of several classes a frame),
+        ``starts``, ``delay`` (None where a rate is unknown), ``calibration``, ``warmup``, ``anticipation`` (None
+        where nothing is predicted ahead).
+
+    Raises:
+        ConfigError: The classes do not fit.
+        ShapeError: A video has another number of classes.
+        DataError: A label is outside the classes.
+
+    Example:
+        >>> from coadtr.data import VideoScores
+        >>> one = VideoScores("v", np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]), np.array([True, True]), 5.0)
+        >>> details = evaluate_details([one], class_names=["none", "run"], background=0)
+        >>> details["segmental"], details["delay"]["median_s"]
+        ({'edit': 1.0, 'f1': {'10': 1.0, '25': 1.0, '50': 1.0}}, 0.0)
+    """
+    settings = settings or DetailSettings()
+    held = list(videos)
+    labels, scores = [video.labels for video in held], [video.scores for video in held]
+    masks = [video.scored for video in held]
+    named: dict[str, Any] = {"class_names": class_names, "background": background, "ignored": ignored}
+    everywhere = {**named, "scored": masks}
+    plain, calibrated = (
+        portion_average_precision(labels, scores, **everywhere, calibrated=wanted) for wanted in (False, True)
+    )
+    several = any(part.ndim == 2 for part in labels)
+    calibration = calibration_error(
+        np.concatenate([part[mask] for part, mask in zip(labels, masks, strict=True)]),
+        np.concatenate([part[mask] for part, mask in zip(scores, masks, strict=True)]),
+        ignored=ignored,
+    )
+    return {
+        "intervals": _intervals(labels, scores, everywhere, settings),
+        "portions": {"mAP": list(plain.mean), "mcAP": list(calibrated.mean)},
+        "segmental": None if several else segmental_scores(labels, scores, **everywhere).to_dict(),
+        **_in_seconds(held, named, settings),
+        "calibration": None if calibration is None else calibration.to_dict(),
+        "warmup": warmup_precision(labels, scores, **everywhere).to_dict(),
+        "anticipation": _anticipation(held, labels, everywhere),
+    }
+
+
+def _intervals(
+    labels: list[NDArray[Any]], scores: list[NDArray[Any]], everywhere: dict[str, Any], settings: DetailSettings
+) -> dict[str, Any] | None:
+    if settings.resamples == 0:
+        return None
+    return bootstrap_precision(
+        labels, scores, **everywhere, resamples=settings.resamples, level=settings.level, seed=settings.seed
+    ).to_dict()
+
+
+def _in_seconds(held: list[VideoScores], named: dict[str, Any], settings: DetailSettings) -> dict[str, Any]:
+    labels, scores = [video.labels for video in held], [video.scores for video in held]
+    masks = [video.scored for video in held]
+    rates = [video.rate_hz for video in held if video.rate_hz is not None]
+    if len(rates) < len(held):
+        return {"starts": None, "delay": None}
+    special = {"background": named["background"], "ignored": named["ignored"], "scored": masks}
+    starts = point_average_precision(
+        action_starts(labels, num_classes=len(named["class_names"]), **special),
+        detect_starts(scores, **special),
+        rates_hz=rates,
+        class_names=named["class_names"],
+        offsets_s=OFFSETS_S,
+    )
+    delay = detection_delay(
+        labels,
+        scores,
+        **named,
+        scored=masks,
+        rates_hz=rates,
+        false_positives_per_hour=settings.false_positives_per_hour,
+    )
+    return {"starts": starts.to_dict(), "delay": delay.to_dict()}
+
+
+def _anticipation(
+    held: list[VideoScores], labels: list[NDArray[Any]], everywhere: dict[str, Any]
+) -> dict[str, Any] | None:
+    ahead = [video.ahead for video in held if video.ahead is not None]
+    rates = [video.rate_hz for video in held if video.rate_hz is not None]
+    if len(ahead) < len(held) or len(rates) < len(held):
+        return None
+    # Horizons that the detector does not reach at every rate are left out, not guessed.
+    reach = list(zip(ahead, rates, strict=True))
+    horizons = [at for at in HORIZONS_S if all(frames_ahead(at, rate) <= part.shape[1] for part, rate in reach)]
+    if not horizons:
+        return None
+    return anticipation_average_precision(labels, ahead, rates_hz=rates, horizons_s=horizons, **everywhere).to_dict()

@@ -1,0 +1,167 @@
+"""Ways of replaying: in chunks, in several processes, after a kill, audited, smoothed, ahead; the answers agree."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from coadtr.data import ScoreJournal, VideoScores, read_scores
+from tests.cli.calling import QUICK, SMALL, call, contents, refuse, spawn, succeed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REPLAY = ("replay", "checkpoint=run/checkpoint", "data=data.h5")
+UNTIMED = (*REPLAY, "latency=null", "details.resamples=50")
+
+
+def report_of(folder: Path, out: str) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((folder / out / "report.json").read_text())
+    return report
+
+
+def scores_of(folder: Path, out: str) -> dict[str, np.ndarray[Any, Any]]:
+    return {video.name: video.scores for video in read_scores(folder / out / "scores.h5").videos}
+
+
+def undated(folder: Path, out: str) -> str:
+    report = report_of(folder, out)
+    del report["origin"]["date"], report["origin"]["command"]
+    return json.dumps(report)
+
+
+def test_without_latency_videos_go_through_in_chunks_and_score_the_same(workplace: Path) -> None:
+    succeed(*REPLAY, *QUICK, "out=steps", folder=workplace)
+    succeed(*UNTIMED, "out=chunks", folder=workplace)
+    succeed(*UNTIMED, "out=untimed_steps", "mode=step", folder=workplace)
+    steps, chunks = report_of(workplace, "steps"), report_of(workplace, "chunks")
+    assert (steps["mode"], chunks["mode"], report_of(workplace, "untimed_steps")["mode"]) == ("step", "chunk", "step")
+    assert steps["step_latency_ms"]["steps"] == 5
+    assert chunks["step_latency_ms"] is None
+    assert chunks["peak_memory_bytes"] is None
+    assert chunks["macs_per_frame"] == steps["macs_per_frame"]
+    for name, found in scores_of(workplace, "chunks").items():
+        np.testing.assert_allclose(found, scores_of(workplace, "steps")[name], rtol=0, atol=1e-5)
+        np.testing.assert_array_equal(scores_of(workplace, "untimed_steps")[name], scores_of(workplace, "steps")[name])
+    assert chunks["mAP"] == pytest.approx(steps["mAP"], abs=1e-3)
+
+
+def test_one_and_four_processes_report_the_same_byte_for_byte(workplace: Path) -> None:
+    words = (*UNTIMED, "batch_size=1", "split=null", "threads=1")
+    one = spawn("-m", "coadtr.cli.main", *words, "out=one", folder=workplace)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4", "-m", "coadtr.cli.main")
+    four = spawn(*torchrun, *words, "out=four", folder=workplace)
+    assert (one.code, four.code) == (0, 0), four.err
+    assert four.out.count("Replay") == 1, "the lead process alone prints"
+    assert (workplace / "one/scores.h5").read_bytes() == (workplace / "four/scores.h5").read_bytes()
+    assert undated(workplace, "one") == undated(workplace, "four")
+    assert {path.name for path in (workplace / "four").iterdir()} == {"report.json", "scores.h5"}
+
+
+@pytest.mark.slow
+def test_what_fails_in_one_process_ends_all(workplace: Path) -> None:
+    (workplace / "taken").write_text("")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "coadtr.cli.main")
+    failed = spawn(*torchrun, *UNTIMED, "out=taken/below", folder=workplace)
+    assert failed.code != 0
+    assert "coadtr: error: " in failed.err
+    assert "cannot be made" in failed.err
+
+
+def test_a_killed_replay_goes_on(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (*UNTIMED, "batch_size=1")
+    succeed(*words, "out=whole", folder=workplace)
+    add, answered = ScoreJournal.add, []
+
+    def interrupted(journal: ScoreJournal, video: VideoScores) -> None:
+        if len(answered) == 2:
+            raise KeyboardInterrupt
+        answered.append(video.name)
+        add(journal, video)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ScoreJournal, "add", interrupted)
+        outcome = call(*words, "out=killed", folder=workplace)
+    assert (outcome.code, outcome.err) == (130, "coadtr: interrupted; run the same command again to go on\n")
+    assert set(contents(workplace / "killed")) >= {".scores.h5.parts"}
+    again = call(*words, "out=killed", folder=workplace)
+    assert (again.code, again.err) == (0, "going on: 2 of 3 videos were answered before\n")
+    assert (workplace / "killed/scores.h5").read_bytes() == (workplace / "whole/scores.h5").read_bytes()
+    assert undated(workplace, "killed") == undated(workplace, "whole")
+    assert {path.name for path in (workplace / "killed").iterdir()} == {"report.json", "scores.h5"}
+
+
+def test_an_audit_is_in_the_report(workplace: Path) -> None:
+    shown = succeed(*UNTIMED, "audit=true", "out=audited", folder=workplace)
+    audit = report_of(workplace, "audited")["audit"]
+    assert audit["largest_change"] == 0.0
+    assert audit["frames"] >= 16
+    assert audit["largest_difference_from_steps"] <= audit["tolerance"]
+    assert "answers unmoved by the future of" in shown
+
+
+def test_a_detector_that_looks_ahead_is_not_reported(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from coadtr.models import CoOadTR  # noqa: PLC0415 - patched below
+
+    steps = CoOadTR.steps
+
+    def peeking(model: CoOadTR, frames: Any, state: Any) -> Any:
+        answers, state = steps(model, frames, state)
+        return answers + 1e-6 * answers[:, -1:], state
+
+    monkeypatch.setattr(CoOadTR, "steps", peeking)
+    refuse(*UNTIMED, "audit=true", "out=new", folder=workplace, code=1, names=("the detector looks ahead",))
+
+
+def test_smoothing_is_named_and_done_to_the_scores(workplace: Path) -> None:
+    succeed(*UNTIMED, "out=raw", folder=workplace)
+    words = ("smoothing.kind=mean", "smoothing.frames=3", "out=smooth")
+    assert "kind mean, frames 3" in succeed(*UNTIMED, *words, folder=workplace)
+    assert report_of(workplace, "raw")["smoothing"] is None
+    assert report_of(workplace, "smooth")["smoothing"] == {"kind": "mean", "frames": 3}
+    raw, smooth = scores_of(workplace, "raw"), scores_of(workplace, "smooth")
+    for name, found in smooth.items():
+        expected = [raw[name][max(0, frame - 2) : frame + 1].mean(axis=0) for frame in range(len(found))]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_a_model_that_predicts_ahead_is_scored_for_it(workplace: Path) -> None:
+    words = ("model=oadtr", "dataset.path=data.h5", "out=oadtr", "trainer.max_epochs=1", "model.decoder_heads=2")
+    succeed("train", *SMALL, *words, folder=workplace)
+    replay = ("replay", "checkpoint=oadtr/checkpoint", "data=data.h5", "latency=null", "out=ahead")
+    assert "anticipation" in succeed(*replay, "anticipation=true", folder=workplace)
+    report = report_of(workplace, "ahead")
+    assert report["mode"] == "step"
+    assert report["anticipation"]["horizons_s"] == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5]  # 8 frames ahead at 5 Hz
+    assert all(0 < value <= 1 for value in report["anticipation"]["mAP"])
+    (first, *_) = read_scores(workplace / "ahead/scores.h5").videos
+    assert first.ahead is not None
+    assert first.ahead.shape == (len(first.labels), 8, 3)
+    np.testing.assert_allclose(first.ahead.sum(axis=-1), 1.0)
+    refuse(*UNTIMED, "anticipation=true", "out=new", folder=workplace, code=2, names=("does not predict ahead",))
+
+
+def test_throughput_is_measured_where_it_is_asked_for(workplace: Path) -> None:
+    shown = succeed(*REPLAY, *QUICK, "latency.streams=[1,4]", "out=carried", folder=workplace)
+    assert [found["streams"] for found in report_of(workplace, "carried")["throughput"]] == [1, 4]
+    assert "4 streams" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (("mode=fast",), ("mode must be one of auto, step, chunk", "'fast'")),
+        (("mode=chunk", "backend=compiled"), ("mode=chunk cannot run with backend=compiled",)),
+        (("smoothing.kind=median",), ("'median'", "mean, exponential")),
+        (("smoothing.kind=mean", "smoothing.frames=0"), ("frames=0",)),
+        (("details.level=2",), ("level=2",)),
+        (("details.resamples=-1",), ("resamples=-1",)),
+        (("audit=maybe",), ("audit must be true or false",)),
+        (("latency={warmup: 0, steps: 1, streams: [0]}",), ("latency.streams must be a list", "[0]")),
+    ],
+)
+def test_ways_that_cannot_be_are_refused(workplace: Path, words: tuple[str, ...], names: tuple[str, ...]) -> None:
+    refuse(*REPLAY, *words, "out=new", folder=workplace, code=2, names=names)

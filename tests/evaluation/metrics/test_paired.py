@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from coadtr.data import read_scores, write_scores
+from coadtr.data.scores import VideoScores
+from coadtr.errors import DataError
+from coadtr.evaluation.metrics.intervals import draw_videos
+from coadtr.evaluation.metrics.paired import paired_precision_test
+from tests.evaluation.metrics.resampled_videos import ACTIONS, NAMES, Video, make_videos, obvious
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def better(videos: list[Video], share: float, seed: int = 0) -> list[Video]:
+    """Give a share of the frames the right answer."""
+    random = np.random.default_rng(seed)
+    result = []
+    for video in videos:
+        right = random.random(len(video.labels)) < share
+        result.append(video._replace(scores=np.where(right[:, None], np.eye(4)[video.labels], video.scores)))
+    return result
+
+
+def test_paired_difference_interval_and_permutations_written_out() -> None:
+    first = better(make_videos(1, videos=3, ties=False), 0.5)
+    second = make_videos(1, videos=3, ties=False)
+    assert all(((video.labels != 3) & video.scored).any() for video in first)
+    found = paired_precision_test(first, second, **ACTIONS, resamples=40, level=0.9, seed=4)
+    drawn = draw_videos(3, resamples=40, seed=4)
+    ones = np.ones(3, dtype=int)
+    swaps = np.random.default_rng([4, 1]).integers(2, size=(41, 3))[1:]
+    assert found.mAP is not None
+    for key in ("mAP", "mcAP", "accuracy"):
+        values = [obvious(first, column)[key] - obvious(second, column)[key] for column in drawn.T]
+        observed = obvious(first, ones)[key] - obvious(second, ones)[key]
+        extreme = 0
+        for own in swaps:
+            one = [a if chosen else b for a, b, chosen in zip(first, second, own, strict=True)]
+            other = [b if chosen else a for a, b, chosen in zip(first, second, own, strict=True)]
+            extreme += abs(obvious(one, ones)[key] - obvious(other, ones)[key]) >= abs(observed) - 1e-9
+        result = getattr(found, key)
+        assert result.difference == pytest.approx(observed, abs=1e-12)
+        known = [value for value in values if not np.isnan(value)]
+        assert result.interval == pytest.approx(tuple(np.quantile(known, [0.05, 0.95])), abs=1e-12)
+        assert result.p_value == (1 + extreme) / 41
+
+
+def test_a_clear_difference_is_found_and_turns_its_sign() -> None:
+    second = make_videos(2, videos=30)
+    first = better(second, 0.5)
+    found, turned = (paired_precision_test(*runs, **ACTIONS) for runs in ((first, second), (second, first)))
+    assert found.mAP is not None
+    assert found.mAP.interval is not None
+    assert found.mAP.interval[0] > 0
+    assert found.mAP.p_value == pytest.approx(1 / 1001)
+    assert turned.mAP is not None
+    assert turned.mAP.difference == -found.mAP.difference
+    assert turned.mAP.p_value == found.mAP.p_value
+
+
+def test_equal_runs_do_not_differ() -> None:
+    videos = [video._replace(scored=video.labels != 3) for video in make_videos(4, videos=6)]
+    assert all(video.scored.any() for video in videos)
+    found = paired_precision_test(videos, videos[::-1], **ACTIONS, resamples=50)  # found by name
+    assert found.to_dict() == {
+        "level": 0.95,
+        "resamples": 50,
+        "seed": 0,
+        "unit": "video",
+        "videos": 6,
+        **{key: {"difference": 0.0, "interval": [0.0, 0.0], "p_value": 1.0} for key in ("mAP", "mcAP", "accuracy")},
+    }
+
+
+@pytest.mark.slow
+def test_p_values_of_runs_that_are_alike_are_spread_evenly() -> None:
+    p_values = []
+    for seed in range(200):
+        first, second = (
+            [video._replace(scores=np.random.default_rng([seed, run, index]).random(video.scores.shape))
+             for index, video in enumerate(make_videos(seed, videos=10))]
+            for run in (0, 1)
+        )  # fmt: skip
+        found = paired_precision_test(first, second, **ACTIONS, resamples=99, seed=seed)
+        assert found.mAP is not None
+        assert found.mAP.p_value is not None
+        p_values.append(found.mAP.p_value)
+    for level in (0.1, 0.5, 0.9):
+        assert np.mean(np.array(p_values) <= level) == pytest.approx(level, abs=0.12)
+
+
+def test_few_videos_cannot_give_a_small_p_value() -> None:
+    second = [v._replace(scores=np.zeros_like(v.scores)) for v in make_videos(2, videos=4)]
+    found = paired_precision_test(better(second, 1.0), second, **ACTIONS)
+    assert found.videos == 4
+    assert found.mAP is not None
+    assert found.mAP.p_value == pytest.approx(2 / 2**4, abs=0.03)
+    one = paired_precision_test(better(second[:1], 1.0), second[:1], **ACTIONS).mAP
+    assert one is not None
+    assert (one.difference > 0, one.interval, one.p_value) == (True, None, None)
+
+
+def test_runs_without_an_action_have_no_difference() -> None:
+    videos = [v._replace(labels=np.zeros_like(v.labels)) for v in make_videos(2)]
+    found = paired_precision_test(videos, videos, **ACTIONS, resamples=10)
+    assert (found.mAP, found.mcAP) == (None, None)
+    assert found.accuracy is not None
+    assert found.to_dict()["mAP"] is None
+
+
+def test_files_of_scores_can_be_compared(tmp_path: Path) -> None:
+    videos = make_videos(3)
+    stored = [VideoScores(v.name, v.scores, v.labels.astype(np.int64), v.scored) for v in videos]
+    path = tmp_path / "scores.h5"
+    write_scores(path, class_names=NAMES, attributes={}, videos=stored)
+    read = read_scores(path).videos
+    assert paired_precision_test(read, videos, **ACTIONS) == paired_precision_test(videos, videos, **ACTIONS)
+
+
+def changed(field: str, value: Any) -> list[Video]:
+    videos = make_videos(0)
+    return [*videos[:1], videos[1]._replace(**{field: value}), *videos[2:]]
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (changed("labels", np.zeros(3, dtype=int)), "'video_1' has other labels in the second run; replay both"),
+        (changed("scored", np.zeros(3, dtype=bool)), "'video_1' has other scored frames"),
+        (changed("name", "other"), r"'other' is in one run only \(2 such videos\); replay both"),
+        (changed("name", "video_0"), "'video_0' comes twice in one run"),
+        (make_videos(0)[:4], r"'video_4' is in one run only \(1 such"),
+    ],
+)
+def test_runs_on_other_videos_or_labels_are_refused(second: list[Video], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        paired_precision_test(make_videos(0), second, **ACTIONS)
