@@ -63,6 +63,7 @@ def end_to_end_latency(
         >>> from coadtr.models import build_model, preset
         >>> sizes = {"embed_dim": 8, "num_heads": 2, "ff_dim": 8, "window": 4}
         >>> model = build_model(preset("cooadtr_b1", input_dim=6, num_classes=3, **sizes))
+        >>> import torch
         >>> picture = torch.zeros(3, 2, dtype=torch.uint8)
         >>> list(end_to_end_latency(model, lambda: picture, {"scale": lambda x: x.float().view(1, 6)}, steps=5))
         ['scale', 'step', 'total']

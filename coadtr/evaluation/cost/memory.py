@@ -32,9 +32,9 @@ def peak_memory_bytes(device: torch.device | str = "cpu") -> int | None:
     """Return the most memory that this process has held at one time since it began.
 
     On the CPU, that is the largest resident set: the interpreter, the libraries, weights, states, and the data of
-    whatever ran before the call; Linux tells it to some hundred kilobytes. On a GPU, it is what torch had allocated there for tensors
-    (``torch.cuda.max_memory_allocated``), without the context of the driver and without what the allocator keeps in
-    reserve. Called after a replay, it is the peak of the replay.
+    whatever ran before the call. (Linux tells it to some hundred kilobytes.) On a GPU, it is what torch had allocated
+    there for tensors (``torch.cuda.max_memory_allocated``), without the context of the driver and without what the
+    allocator keeps in reserve. Called after a replay, it is the peak of the replay, and of whatever came before it.
 
     Args:
         device: Device of the model.

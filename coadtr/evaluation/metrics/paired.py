@@ -119,7 +119,8 @@ def paired_precision_test(
     the other run. So the runs swap their scores at a random half of the videos, again and again, and p is the share
     ``(1 + b) / (1 + resamples)`` with b the permutations whose difference is at least as large as the observed one
     in absolute value. It cannot fall below that of the number of videos: V videos can be swapped in ``2**V`` ways,
-    and two of these give the observed difference, so with 5 videos p is hardly ever below 1/16.
+    and two of these give the observed difference, so with 5 videos p is hardly ever below 1/16. With few videos, trust
+    p: an interval from them is too narrow, and may leave out 0 where p is large.
 
     Frames that are not scored or carry the ignored class never count, nor do background and ignored class in mAP; a
     class that does not occur is left out, in a resample too.
