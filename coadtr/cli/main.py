@@ -19,6 +19,7 @@ __all__ = ["COMMANDS", "config_folder", "main"]
 COMMANDS = {
     "train": "train a model, choose its best epoch on validation videos, export the checkpoint",
     "replay": "stream recorded videos through a checkpoint frame by frame, and report accuracy and cost",
+    "report": "compare replayed runs on one page, with figures and tables",
     "export": "export the best or last epoch of a training run as a checkpoint",
     "cost": "print parameters and multiply-accumulates of a model",
     "data import": "import features and labels into a feature store",
@@ -31,7 +32,10 @@ COMMANDS = {
     "extract": "make features of videos, with a backbone of your choice",
 }
 
-RESUMABLE = ("train", "extract", "data import", "data merge", "data split", "data convert", "data synthesize")
+# Commands whose words without a name are the values of one setting: `coadtr report a b` is `coadtr report runs=[a,b]`.
+WORDS = {"report": "runs"}
+
+RESUMABLE = ("train", "replay", "extract", "data import", "data merge", "data split", "data convert", "data synthesize")
 
 USAGE = """\
 usage: coadtr COMMAND [setting=value ...] [--cfg job] [--multirun] [--debug]
@@ -70,6 +74,21 @@ def _parse(arguments: Sequence[str]) -> tuple[str, list[str]]:
         raise ConfigError(f"data needs one of {', '.join(second)}, as in `coadtr data import --help`")
     size = 2 if words[0] == "data" and len(words) > 1 and words[1][0:1].isalpha() and "=" not in words[1] else 1
     raise ConfigError(f"unknown command {' '.join(words[:size])!r}; commands are {', '.join(COMMANDS)}")
+
+
+def _gather(name: str, words: Sequence[str]) -> list[str]:
+    """Make one setting of the words that have no name, where a command takes such words."""
+    if name not in WORDS:
+        return list(words)
+    flags = {"-c", "--cfg", "-p", "--package", "-i", "--info", "-cd", "--config-dir"}  # each takes the word after it
+    bare, others = [], []
+    for before, word in zip(("", *words), words, strict=False):
+        named = word.startswith(("-", "~", "+")) or ("=" in word and not Path(word).exists())
+        (others if before in flags or named else bare).append(word)
+    if not bare:
+        return others
+    quoted = ",".join("'" + word.replace("\\", "\\\\").replace("'", "\\'") + "'" for word in bare)
+    return [f"{WORDS[name]}=[{quoted}]", *others]
 
 
 def _check_words(command: str, words: Sequence[str]) -> None:
@@ -165,7 +184,7 @@ def main() -> None:
         name, overrides = _parse(arguments)
         with warnings.catch_warnings():
             _quieten()
-            _run(name, overrides)
+            _run(name, _gather(name, overrides))
     except KeyboardInterrupt:
         remedy = "; run the same command again to go on" if " ".join(arguments[:2]).startswith(RESUMABLE) else ""
         print(f"coadtr: interrupted{remedy}", file=sys.stderr)

@@ -9,6 +9,7 @@ import numpy as np
 
 from coadtr.errors import ConfigError
 from coadtr.evaluation.metrics import (
+    HORIZONS_S,
     OFFSETS_S,
     action_starts,
     anticipation_average_precision,
@@ -21,7 +22,7 @@ from coadtr.evaluation.metrics import (
     segmental_scores,
     warmup_precision,
 )
-from coadtr.evaluation.metrics.anticipation import HORIZONS_S, frames_ahead
+from coadtr.evaluation.metrics.anticipation import frames_ahead
 from coadtr.evaluation.metrics.delay import FALSE_POSITIVES_PER_HOUR
 
 if TYPE_CHECKING:

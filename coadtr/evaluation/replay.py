@@ -216,7 +216,8 @@ class _Replay:
                 elif self.ahead:
                     predicting = cast("AnticipatingDetector[Any]", self.model)
                     logits, ahead, self.state = predicting.step_ahead(part[0], self.state)
-                    logits, _ = logits[None], expected.append(ahead[None].clone())
+                    logits = logits[None]
+                    expected.append(ahead[None].clone())
                 else:
                     logits, self.state = self.model.step(part[0], self.state)
                     logits = logits[None]

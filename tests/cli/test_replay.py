@@ -74,7 +74,8 @@ def test_what_fails_in_one_process_ends_all(workplace: Path) -> None:
 def test_a_killed_replay_goes_on(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = (*UNTIMED, "batch_size=1")
     succeed(*words, "out=whole", folder=workplace)
-    add, answered = ScoreJournal.add, []
+    add = ScoreJournal.add
+    answered: list[str] = []
 
     def interrupted(journal: ScoreJournal, video: VideoScores) -> None:
         if len(answered) == 2:

@@ -103,7 +103,7 @@ def test_the_sample_is_seeded_and_holds_both_ends() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int16])
 def test_features_of_every_kind(dtype: type) -> None:
-    features = (np.random.default_rng(0).normal(size=(30, 4)) * 1000).astype(dtype)
+    features: NDArray[Any] = (np.random.default_rng(0).normal(size=(30, 4)) * 1000).astype(dtype)
     video = ReplayVideo("v", lambda: features, np.zeros(30, dtype=np.int64))
     assert audit_causality(lambda found: np.cumsum(found.astype(np.float64), axis=0), [video]).largest_change == 0.0
 

@@ -56,12 +56,19 @@ def test_the_formula_is_the_count_of_the_dispatcher(config: ModelConfig) -> None
     assert sum(counted.values()) == executed_macs(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_formula_is_the_count_at_published_sizes(name: str) -> None:
     config = preset(name, input_dim=3072, num_classes=22)
     model = build_model(config)
     assert macs_by_block(model) == executed_macs_by_block(config)
     assert macs_per_step(model) == executed_macs(config)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_formula_is_the_count_of_every_preset(name: str) -> None:
+    config = preset(name, input_dim=6, num_classes=3, **{**SMALL, "num_heads": 4})
+    assert macs_by_block(build_model(config)) == executed_macs_by_block(config)
 
 
 def test_two_blocks_by_hand() -> None:

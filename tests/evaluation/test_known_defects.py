@@ -12,8 +12,11 @@ from torch import Tensor
 
 from coadtr.checkpoint import load
 from coadtr.data import FeatureStore, StoreWriter, VideoScores
+from coadtr.errors import CausalityError
 from coadtr.evaluation import (
+    ReplayVideo,
     VideoAnswers,
+    audit_causality,
     average_precision,
     calibrated_average_precision,
     count_frames,
@@ -21,6 +24,7 @@ from coadtr.evaluation import (
     evaluate_scores,
     mean_average_precision,
     per_frame_average_precision,
+    replay,
     score_answers,
     scored_frames,
     step_latency,
@@ -292,3 +296,32 @@ def test_a_clip_is_answered_alike_after_other_batches(name: str) -> None:
             model.step(others[:, 0], model.init_state(5))
             assert torch.equal(model.answer_clip(clip), answer)
             assert torch.equal(model(stream), answers)
+
+
+def test_a_first_window_that_sees_ahead_is_found_by_the_audit() -> None:
+    """MAT fills its first window with up to 31 chunks that come later. The audit fails on a frame that moves."""
+
+    def peeking(features: NDArray[Any]) -> NDArray[Any]:
+        answers = np.cumsum(features, axis=0, dtype=np.float64)
+        answers[:32] = answers[min(31, len(answers) - 1)]
+        return answers
+
+    video = ReplayVideo("v", np.random.default_rng(0).normal(size=(100, 4)), np.zeros(100, dtype=np.int64))
+    with pytest.raises(CausalityError, match="video 'v': the score of frame 0 changed"):
+        audit_causality(peeking, [video])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_stream_and_the_batch_have_the_same_scores(name: str) -> None:
+    """Streaming scores of LSTR and TeSTra differ from their batch scores. Here a stream, in steps or in chunks, has the
+    scores of one pass over the whole video.
+    """
+    torch.manual_seed(0)
+    model = build_model(preset(name, input_dim=6, num_classes=5, embed_dim=16, num_heads=2, ff_dim=16, window=8)).eval()
+    features = np.random.default_rng(1).normal(size=(70, 6)).astype(np.float32)
+    video = ReplayVideo("v", features, np.zeros(70, dtype=np.int64))
+    with torch.inference_mode():
+        batch = model(torch.from_numpy(features)[None])[0].numpy()
+    for chunk in (1, 16):
+        (stream,) = replay(model, [video], chunk=chunk)
+        np.testing.assert_allclose(stream.logits, batch, rtol=0, atol=1e-5)

@@ -10,7 +10,8 @@ import numpy as np
 
 from coadtr.errors import ConfigError, DataError, ShapeError
 from coadtr.evaluation.labels import check_classes, frames_of_class
-from coadtr.evaluation.metrics.portions import check_rates, kept_frames, means_over_classes, precision_against
+from coadtr.evaluation.metrics.ranking import precision_against
+from coadtr.evaluation.metrics.videos import check_rates, kept_frames, means_over_classes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ import numpy as np
 
 from coadtr.errors import ConfigError
 from coadtr.evaluation.labels import check_classes, frames_of_class
-from coadtr.evaluation.metrics.portions import check_rates, instances, join_videos
+from coadtr.evaluation.metrics.videos import check_rates, instances, join_videos
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

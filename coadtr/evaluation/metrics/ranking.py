@@ -23,6 +23,7 @@ __all__ = [
     "calibrated_average_precision",
     "mean_average_precision",
     "per_frame_average_precision",
+    "precision_against",
 ]
 
 
@@ -102,6 +103,35 @@ def _weighted_average_precision(positives: NDArray[np.bool_], scores: NDArray[An
     false = ends + 1 - true
     precision = weight * true / (weight * true + false)
     return float(np.sum(np.diff(true, prepend=0) * precision) / total)
+
+
+def precision_against(positive: NDArray[Any], negative: NDArray[Any], *, calibrated: bool = False) -> float | None:
+    """Return the (calibrated) AP of positive scores against negative ones that are sorted already.
+
+    The value of `average_precision`, up to rounding: recall moves at positive scores only, so the negative ones
+    are sorted once and serve for several sets of positive ones.
+
+    Args:
+        positive: Scores of the positive frames, in any order.
+        negative: Scores of the negative frames, ascending.
+        calibrated: Return calibrated AP instead.
+
+    Returns:
+        A value in (0, 1]; None if there is no positive frame.
+
+    Example:
+        >>> precision_against(np.array([0.9, 0.7]), np.array([0.1, 0.8]))
+        0.8333333333333333
+    """
+    if positive.size == 0:
+        return None
+    weight = negative.size / positive.size if calibrated else 1.0
+    if weight == 0.0:
+        return 1.0  # no negative frame: every ranking is perfect
+    threshold, count = np.unique(positive, return_counts=True)
+    true = np.cumsum(count[::-1])[::-1]
+    false = negative.size - np.searchsorted(negative, threshold, side="left")
+    return float(np.sum(count * (weight * true / (weight * true + false))) / positive.size)
 
 
 def per_frame_average_precision(

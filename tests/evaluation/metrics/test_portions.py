@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from coadtr.errors import CoadtrError, ConfigError, DataError, ShapeError
-from coadtr.evaluation.metrics.portions import instances, join_videos, kept_frames, portion_average_precision
+from coadtr.evaluation.metrics.portions import portion_average_precision
 from coadtr.evaluation.metrics.ranking import (
     average_precision,
     calibrated_average_precision,
     mean_average_precision,
     per_frame_average_precision,
 )
+from coadtr.evaluation.metrics.videos import instances, join_videos, kept_frames
 
 if TYPE_CHECKING:
     from pathlib import Path

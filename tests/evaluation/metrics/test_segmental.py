@@ -206,7 +206,7 @@ GOOD = [np.array([0, 1])], [np.eye(4)[:2]]
         (*GOOD, {"overlaps": (0,)}, ConfigError, "overlap is 0 percent"),
         (*GOOD, {"overlaps": (0.5,)}, ConfigError, "overlap is 0.5 percent"),
         (*GOOD, {"background": 4}, ConfigError, "background class index 4"),
-        (GOOD[0], [np.eye(4)], {}, ShapeError, r"video 0: labels \(2,\), scores \(4, 4\)"),
+        (GOOD[0], [np.eye(4)], {}, ShapeError, r"video 0: scores have shape \(4, 4\); expected \(2, 4\)"),
         (GOOD[0], [np.full((2, 4), np.nan)], {}, DataError, "video 0: a score at frame 0 is nan"),
     ],
 )
