@@ -49,7 +49,7 @@ def test_the_settings_are_printed_as_composed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        ("nope", ("'nope'", "train, replay, export, cost, data import, data inspect")),
+        ("nope", ("'nope'", "train, replay, report, export, cost, data import, data inspect")),
         ("data", ("data needs one of import, inspect, check, merge",)),
         ("data export path=x", ("'data export'",)),
         ("out=x train", ("'out=x'",)),
@@ -109,14 +109,14 @@ def test_debug_shows_the_traceback_before_the_line(tmp_path: Path) -> None:
     assert debug.err.endswith(plain.err)
 
 
-@pytest.mark.parametrize("command", ["train", "replay checkpoint=run/checkpoint data=data.h5"])
+@pytest.mark.parametrize("command", ["train", "replay checkpoint=run/checkpoint data=data.h5", "cost"])
 def test_an_interrupted_command_says_so(command: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"coadtr.cli.{command.split(maxsplit=1)[0]}.plain", interrupt)
     outcome = call(*command.split(), folder=workplace)
-    again = "; run the same command again to go on" if command == "train" else ""
+    again = "; run the same command again to go on" if command != "cost" else ""
     assert (outcome.code, outcome.err) == (130, f"coadtr: interrupted{again}\n")
 
 

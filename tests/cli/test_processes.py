@@ -45,7 +45,10 @@ def test_nothing_but_the_result_is_said_and_left(workplace: Path) -> None:
     run = ("dataset.path=data.h5", "out=new", "trainer.max_epochs=2")
     trained = spawn(*MODULE, "train", *SMALL, *run, folder=workplace)
     assert (trained.code, trained.err) == (0, "")
-    assert len(trained.out.splitlines()) == 6, "a line at the start, two epochs, three of the result, and no bars"
+    lines = trained.out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["training", "epoch", "epoch"], "and no bars"
+    assert [line.split()[0] for line in lines[-3:]] == ["validation", "checkpoint", "replay"]
+    assert "Training" in lines[3]
     replayed = spawn(
         str(ROOT / "scripts/replay.py"), "checkpoint=new/checkpoint", "data=data.h5", *QUICK, folder=workplace
     )
