@@ -32,13 +32,14 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[demo,dev]"
 	@touch $@
 
-demo: $(STAMP)  ## Train CoOadTR-b1 on real recordings, export it, replay the test recordings, print the report
+demo: $(STAMP)  ## Train CoOadTR-b1 on real recordings, replay the test recordings, write the report
 	@if [ -e $(DATA) ]; then echo "Data: $(DATA) is there, kept (remove it to import again)."; \
 	    else $(BIN)/coadtr data import format=exercises out=$(DATA); fi
 	@if [ -e $(RUN)/checkpoint ]; then \
 	    echo "Training: $(RUN)/checkpoint is there, kept (to train again: rm -r $(RUN) && make demo)."; \
 	    else $(BIN)/coadtr train experiment=exercises/cooadtr_b1 out=$(RUN); fi
 	@$(BIN)/coadtr replay checkpoint=$(RUN)/checkpoint data=$(DATA) out=$(RUN)/replay
+	@$(BIN)/coadtr report $(RUN) out=$(RUN)/report
 
 test: lint types  ## Run all checks, and all tests but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
