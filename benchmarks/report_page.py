@@ -1,7 +1,7 @@
 """Time how soon a report page of the size of THUMOS14's test set can be used: 213 videos, 225,222 frames, 22 classes.
 
-The page is made of simulated answers, written to a file and opened over ``file://`` in headless Chromium, each time in a
-fresh profile. Interactive means: the numbers stand, and the timeline of the first video is drawn and takes keys.
+The page is made of simulated answers, written to a file and opened over ``file://`` in headless Chromium, each time in
+a fresh profile. Interactive means: the numbers stand, and the timeline of the first video is drawn and takes keys.
 """
 
 from __future__ import annotations

@@ -1,0 +1,297 @@
+"""The charts of a report, for the page and for PNG alike.
+
+Each function takes the runs and returns a Vega-Altair chart in light colours; `all_charts` leaves out those that the
+runs have nothing for. Runs differ by colour and by the shape of their points.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import altair as alt
+import pandas as pd
+
+from coadtr.reporting import series
+from coadtr.reporting.theme import DASHES, chart_config
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from coadtr.reporting.runs import Run
+
+__all__ = [
+    "all_charts",
+    "anticipation",
+    "calibration",
+    "confusion",
+    "map_against_latency",
+    "map_against_macs",
+    "per_class_ap",
+    "portions",
+    "precision_recall",
+    "starts",
+    "training",
+    "warmup",
+]
+
+_WIDTH: Final = 620
+_SHARE: Final = alt.Scale(domain=[0, 1])
+SHOWN: Final = "shown"  # the parameter that holds the class names to draw; null draws all
+
+
+def all_charts(runs: Sequence[Run]) -> dict[str, alt.TopLevelMixin]:
+    """Return every chart that the runs have data for, by name.
+
+    Args:
+        runs: The runs to compare, or one.
+
+    Returns:
+        Charts in the order of a report. `confusion` and `precision_recall` show one run: with several runs their
+        names end in ``_1``, ``_2`` and so on.
+
+    Example:
+        >>> all_charts([])
+        {}
+    """
+    charts: dict[str, alt.TopLevelMixin] = {}
+    if len(series.per_class(runs)):
+        charts["per_class_ap"] = per_class_ap(runs)
+    for name, table, chart in (
+        ("precision_recall", series.precision_recall, precision_recall),
+        ("confusion", series.confusion, confusion),
+    ):
+        for number, run in enumerate(runs, start=1):
+            if len(table([run])):
+                charts[f"{name}_{number}" if len(runs) > 1 else name] = chart(run)
+    for name, table, many in (
+        ("warmup", series.warmup, warmup),
+        ("portions", series.portions, portions),
+        ("starts", series.starts, starts),
+        ("anticipation", series.anticipation, anticipation),
+        ("calibration", series.calibration, calibration),
+        ("training", series.training, training),
+    ):
+        if len(table(runs)):
+            charts[name] = many(runs)
+    costs = series.cost(runs)
+    if costs["MACs"].notna().any():
+        charts["map_against_macs"] = map_against_macs(runs)
+    if costs["latency_ms"].notna().any():
+        charts["map_against_latency"] = map_against_latency(runs)
+    return charts
+
+
+def per_class_ap(runs: Sequence[Run]) -> alt.TopLevelMixin:
+    """Draw the average precision of each class as bars, best class of the first run first, runs side by side."""
+    table = series.per_class(runs)
+    order = list(dict.fromkeys(table["class"]))
+    y = alt.Y("class:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, grid=False))
+    bars = alt.Chart(_data(table)).mark_bar(cornerRadiusEnd=2)
+    bars = bars.encode(
+        x=alt.X("AP:Q", scale=_SHARE, title="average precision"),
+        y=y,
+        color=_run_colour(runs),
+        tooltip=_tips("run:N", "class:N", "AP:Q", "cAP:Q"),
+    )
+    if len(runs) > 1:
+        bars = bars.encode(yOffset=alt.YOffset("run:N", sort=[run.name for run in runs]))
+    filtered = bars.transform_filter(_shown()).add_params(alt.param(name=SHOWN, value=None))
+    return _finish(filtered, height=alt.Step(22 if len(runs) == 1 else 11), title="Average precision by class")
+
+
+def precision_recall(run: Run) -> alt.TopLevelMixin:
+    """Draw precision over recall for each class of one run."""
+    table, order = series.precision_recall([run]), series.class_order([run])
+    near = alt.selection_point(name="near", fields=["class"], on="pointerover", empty=True, clear="pointerout")
+    chart = (
+        alt.Chart(_data(table))
+        .mark_line(interpolate="step-before", strokeWidth=1.75)
+        .encode(
+            x=alt.X("recall:Q", scale=_SHARE),
+            y=alt.Y("precision:Q", scale=_SHARE),
+            order="recall:Q",
+            **class_channels(order, legend=[name for name in order if name in set(table["class"])]),
+            opacity=alt.condition(near, alt.value(0.95), alt.value(0.15)),
+            tooltip=_tips("class:N", "recall:Q", "precision:Q"),
+        )
+        .transform_filter(_shown())
+        .add_params(alt.param(name=SHOWN, value=None), near)
+    )
+    return _finish(chart, height=380, title=f"Precision and recall: {run.name}")
+
+
+def class_channels(order: Sequence[str], *, legend: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the colour and dash of the classes: always the same for a class, whichever are drawn.
+
+    Args:
+        order: All class names; their places decide.
+        legend: Those that the legend names; no legend if there are none.
+
+    Example:
+        >>> sorted(class_channels(["rest", "lift"]))
+        ['color', 'strokeDash']
+    """
+    domain = list(order)
+    dashes = [DASHES[index // 8 % len(DASHES)] for index in range(len(domain))]
+    shown = (
+        alt.Legend(title=None, orient="bottom", columns=3, symbolType="stroke", values=list(legend)) if legend else None
+    )
+    return {
+        "color": alt.Color("class:N", scale=alt.Scale(domain=domain, range="category"), legend=shown),
+        "strokeDash": alt.StrokeDash("class:N", scale=alt.Scale(domain=domain, range=dashes), legend=shown),
+    }
+
+
+def confusion(run: Run) -> alt.TopLevelMixin:
+    """Draw how the frames of each class were answered by one run, each row adding up to 1."""
+    table = series.confusion([run])
+    order = series.class_order([run])
+    present = [name for name in order if name in set(table["true"]) | set(table["answered"])]
+    axis: dict[str, Any] = {"ticks": False, "domain": False, "grid": False}
+    chart = (
+        alt.Chart(_data(table))
+        .mark_rect()
+        .encode(
+            x=alt.X("answered:N", sort=present, axis=alt.Axis(labelAngle=-90, **axis), scale=alt.Scale(domain=present)),
+            y=alt.Y("true:N", sort=present, axis=alt.Axis(**axis), scale=alt.Scale(domain=present)),
+            color=alt.Color(
+                "share:Q",
+                scale=alt.Scale(domain=[0, 1], range="heatmap"),
+                legend=alt.Legend(title="share of the class", orient="top", gradientLength=160),
+            ),
+            tooltip=_tips("true:N", "answered:N", "share:Q", "frames:Q"),
+        )
+    )
+    return _finish(chart, height=alt.Step(20), title=f"Confusion: {run.name}")
+
+
+def warmup(runs: Sequence[Run]) -> alt.TopLevelMixin:
+    """Draw the mAP by frames since the start of the video."""
+    return _lines(runs, series.warmup(runs), "frames_since_start", "frames since the start of the video")
+
+
+def portions(runs: Sequence[Run]) -> alt.TopLevelMixin:
+    """Draw the mAP by portion of the action that has been seen."""
+    return _lines(runs, series.portions(runs), "portion", "portion of the action seen (%)")
+
+
+def starts(runs: Sequence[Run]) -> alt.TopLevelMixin:
+    """Draw the point-level mAP of action starts by the offset allowed."""
+    return _lines(runs, series.starts(runs), "offset_s", "offset allowed (s)")
+
+
+def anticipation(runs: Sequence[Run]) -> alt.TopLevelMixin:
+    """Draw the mAP by how far ahead the answer is."""
+    return _lines(runs, series.anticipation(runs), "horizon_s", "time ahead (s)")
+
+
+def calibration(runs: Sequence[Run]) -> alt.TopLevelMixin:
+    """Draw the accuracy of answers over their confidence; the dashed diagonal is perfect calibration."""
+    ideal = alt.Chart(alt.InlineData(values=[{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]))
+    diagonal = ideal.mark_rule(strokeDash=[4, 4]).encode(
+        x=alt.datum(0), y=alt.datum(0), x2=alt.datum(1), y2=alt.datum(1)
+    )
+    lines = _line_layer(runs, series.calibration(runs), "confidence", "confidence", "accuracy")
+    return _finish(alt.layer(diagonal, lines), height=300, title=None)
+
+
+def training(runs: Sequence[Run]) -> alt.TopLevelMixin:
+    """Draw losses and validation mAP by epoch, one panel a measure."""
+    table = series.training(runs)
+    panels = []
+    for measure in dict.fromkeys(table["measure"]):
+        rows = table[table["measure"] == measure].rename(columns={"value": measure})
+        panels.append(_line_layer(runs, rows, "epoch", "epoch", measure).properties(height=170, width=_WIDTH))
+    chart: alt.TopLevelMixin = alt.vconcat(*panels).configure(**chart_config("light"))
+    return chart
+
+
+def map_against_macs(runs: Sequence[Run]) -> alt.TopLevelMixin:
+    """Draw the mAP of the runs against the multiply-accumulates of a frame."""
+    return _scatter(runs, "MACs", "multiply-accumulates per frame (as executed)", "~s")
+
+
+def map_against_latency(runs: Sequence[Run]) -> alt.TopLevelMixin:
+    """Draw the mAP of the runs against the median latency of a step."""
+    return _scatter(runs, "latency_ms", "step latency (ms, median at batch 1)", "~g")
+
+
+def _scatter(runs: Sequence[Run], column: str, title: str, number: str) -> alt.TopLevelMixin:
+    table = series.cost(runs).dropna(subset=[column])
+    values = [float(value) for value in table[column]]
+    # Room on both sides: a single run sits in the middle, and labels stay inside.
+    low, high = min(values) / 2, max(values) * 2
+    scale = alt.Scale(type="log", domain=[low, high], nice=False)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    places = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+    ticks = alt.Axis(format=number, values=[place for place in places if low <= place <= high], labelOverlap="greedy")
+    base = alt.Chart(_data(table)).encode(x=alt.X(f"{column}:Q", scale=scale, title=title, axis=ticks))
+    bounds = [float(value) for name in ("low", "mAP", "high") for value in table[name].dropna()]
+    room = 0.15 * (max(bounds) - min(bounds)) + 0.02
+    share = alt.Scale(domain=[max(0.0, min(bounds) - room), min(1.0, max(bounds) + room)], nice=False)
+    y = alt.Y("mAP:Q", scale=share)
+    bars = base.mark_rule(strokeWidth=1.5).encode(
+        y=alt.Y("low:Q", scale=share, title="mAP"), y2="high:Q", color=_run_colour(runs)
+    )
+    points = base.mark_point(filled=True, size=90, opacity=1).encode(
+        y=y,
+        color=_run_colour(runs),
+        shape=_run_shape(runs),
+        tooltip=_tips("run:N", "mAP:Q", "low:Q", "high:Q", f"{column}:Q"),
+    )
+    return _finish(alt.layer(bars.transform_filter("isValid(datum.low)"), points), height=280, title=None)
+
+
+def _lines(runs: Sequence[Run], table: pd.DataFrame, column: str, title: str) -> alt.TopLevelMixin:
+    return _finish(_line_layer(runs, table, column, title, "mAP"), height=260, title=None)
+
+
+def _line_layer(runs: Sequence[Run], table: pd.DataFrame, column: str, title: str, value: str) -> Any:
+    scale = alt.Scale(zero=True) if "loss" in value else _SHARE
+    others = [name for name in table.columns if name not in {"run", "measure", column, value}]
+    base = alt.Chart(_data(table)).encode(
+        x=alt.X(f"{column}:Q", title=title),
+        y=alt.Y(f"{value}:Q", scale=scale),
+        color=_run_colour(runs),
+    )
+    lines = base.mark_line(strokeWidth=2)
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(
+        shape=_run_shape(runs),
+        tooltip=_tips("run:N", f"{column}:Q", f"{value}:Q", *(f"{name}:Q" for name in others)),
+    )
+    return alt.layer(lines, points)
+
+
+def _run_shape(runs: Sequence[Run]) -> alt.Shape:
+    return alt.Shape("run:N", scale=alt.Scale(domain=[run.name for run in runs]), legend=_run_legend(runs))
+
+
+def _run_colour(runs: Sequence[Run]) -> alt.Color:
+    names = [run.name for run in runs]
+    return alt.Color("run:N", scale=alt.Scale(domain=names, range="category"), legend=_run_legend(runs))
+
+
+def _run_legend(runs: Sequence[Run]) -> alt.Legend | None:
+    return alt.Legend(title=None, orient="top", columns=2) if len(runs) > 1 else None
+
+
+def _shown() -> str:
+    return f"!isValid({SHOWN}) || indexof({SHOWN}, datum['class']) >= 0"
+
+
+def _tips(*fields: str) -> list[alt.Tooltip]:
+    return [alt.Tooltip(field, format=",.4~g") if field.endswith(":Q") else alt.Tooltip(field) for field in fields]
+
+
+def _data(table: pd.DataFrame) -> alt.InlineData:
+    """Return a table as CSV, a third of the size of rows in JSON; five digits are more than a pixel can show."""
+    kinds = {name: "number" if pd.api.types.is_numeric_dtype(table[name]) else "string" for name in table.columns}
+    text = table.round(5).to_csv(index=False, lineterminator="\n")
+    return alt.InlineData(values=text, format=alt.CsvDataFormat(type="csv", parse=kinds))
+
+
+def _finish(chart: Any, *, height: Any, title: str | None) -> alt.TopLevelMixin:
+    named = chart.properties(width=_WIDTH, height=height, **({} if title is None else {"title": title}))
+    finished: alt.TopLevelMixin = named.configure(**chart_config("light"))
+    return finished

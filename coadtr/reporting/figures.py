@@ -1,0 +1,218 @@
+"""What stands on the page under each heading: charts, a caption, and the same numbers as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import pandas as pd
+
+from coadtr.reporting import curves, series
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import altair as alt
+
+    from coadtr.reporting.runs import Run
+
+__all__ = ["Figure", "Table", "list_figures", "video_table"]
+
+_RECALLS: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table of text: names of the columns, and rows whose first cell names the row.
+
+    Example:
+        >>> Table(caption="AP", columns=("class", "AP"), rows=(("lift", "0.5"),)).rows[0][0]
+        'lift'
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One heading of the page.
+
+    Attributes:
+        key: Identity on the page.
+        title: The heading.
+        short: The same for the list of parts.
+        caption: How to read the charts.
+        charts: Names of the charts, as `charts.all_charts` gives them.
+        tables: The same numbers.
+
+    Example:
+        >>> Figure(key="a", title="A", short="A", caption="", charts=(), tables=()).title
+        'A'
+    """
+
+    key: str
+    title: str
+    short: str
+    caption: str
+    charts: tuple[str, ...]
+    tables: tuple[Table, ...]
+
+
+_FIGURES: Final = {
+    "per_class_ap": (
+        "Average precision by class",
+        "Classes",
+        "Best class of the first run first. Classes that do not occur have none.",
+    ),
+    "precision_recall": (
+        "Precision and recall",
+        "Precision",
+        "Each line is a class; point at one to bring it out. Precision counts all scored frames above a threshold. The "
+        "curve is thinned out to what a chart can show; its corners are kept.",
+    ),
+    "confusion": (
+        "Confusion",
+        "Confusion",
+        "Rows are what the frames show, columns what was answered (the highest score). Each row adds up to 1.",
+    ),
+    "warmup": (
+        "Warm-up",
+        "Warm-up",
+        "mAP of the frames this long after the start of their video: what an answer loses while the window fills.",
+    ),
+    "portions": (
+        "Portions of an action",
+        "Portions",
+        "mAP by the tenth of the action that a frame lies in, with all negative frames: how early an action is known.",
+    ),
+    "starts": ("Action starts", "Starts", "Point-level mAP of action starts, by how far off an answer may lie."),
+    "anticipation": ("Anticipation", "Anticipation", "mAP of answers for a time ahead."),
+    "calibration": (
+        "Calibration",
+        "Calibration",
+        "Accuracy of the answers by their confidence. On the dashed diagonal, confidence is what it claims to be.",
+    ),
+    "map_against_macs": (
+        "Accuracy against multiply-accumulates",
+        "MACs",
+        "Higher and further left is better; bars are intervals. The horizontal scale is logarithmic.",
+    ),
+    "map_against_latency": (
+        "Accuracy against latency",
+        "Latency",
+        "Higher and further left is better. Latencies compare on one machine only: see where the runs come from.",
+    ),
+    "training": ("Training curves", "Training", "By epoch; the validation is that of the training, not of this test."),
+}
+
+
+def list_figures(runs: Sequence[Run], charts: Mapping[str, alt.TopLevelMixin]) -> list[Figure]:
+    """Return the figures that there are charts for, in the order of the page.
+
+    Args:
+        runs: The runs.
+        charts: What `charts.all_charts` returned for them.
+
+    Returns:
+        One figure a heading; `precision_recall` and `confusion` hold a chart a run.
+
+    Example:
+        >>> list_figures([], {})
+        []
+    """
+    figures = []
+    for key, (title, short, caption) in _FIGURES.items():
+        names = tuple(name for name in charts if name == key or name.rpartition("_")[0] == key)
+        if names:
+            figures.append(
+                Figure(key=key, title=title, short=short, caption=caption, charts=names, tables=_tables(runs, key))
+            )
+    return figures
+
+
+def _tables(runs: Sequence[Run], key: str) -> tuple[Table, ...]:
+    if key == "per_class_ap":
+        return (_by_run(series.per_class(runs), "class", ["AP", "cAP"]),)
+    if key == "precision_recall":
+        return tuple(_precision_table(run) for run in runs)
+    if key == "confusion":
+        return tuple(_confusion_table(run) for run in runs)
+    if key.startswith("map_against"):
+        table = series.cost(runs)
+        return (
+            _table(table.rename(columns={"low": "mAP from", "high": "mAP to", "latency_ms": "latency (ms)"}), "Cost"),
+        )
+    if key == "training":
+        table = series.training(runs)
+        wide = table.pivot_table(index=["run", "epoch"], columns="measure", values="value", sort=False).reset_index()
+        return (_table(wide, "Training"),)
+    table = getattr(series, key)(runs)
+    places, *values = [name for name in table.columns if name != "run"]
+    return (_by_run(table, places, values),)
+
+
+def _precision_table(run: Run) -> Table:
+    curve = series.precision_recall([run])
+    rows = []
+    for name, points in curve.groupby("class", sort=False):
+        best = [points["precision"][points["recall"] >= recall - 1e-9].max() for recall in _RECALLS]
+        rows.append((str(name), *map(_cell, best)))
+    heads = ("class", *(f"recall {recall:g}" for recall in _RECALLS))
+    return Table(caption=f"{run.name}: highest precision at a recall of at least", columns=heads, rows=tuple(rows))
+
+
+def _confusion_table(run: Run) -> Table:
+    counts = series.confusion([run])
+    rows = []
+    for name, answers in counts[counts["frames"] > 0].groupby("true", sort=False):
+        most = answers.sort_values("share", ascending=False, kind="stable").head(4)
+        words = [f"{answer} {100 * share:.1f} %" for answer, share in zip(most["answered"], most["share"], strict=True)]
+        rows.append((str(name), f"{int(answers['frames'].sum()):,}", ", ".join(words)))
+    return Table(caption=f"{run.name}: commonest answers", columns=("shown", "frames", "answered"), rows=tuple(rows))
+
+
+def video_table(runs: Sequence[Run]) -> Table:
+    """Return accuracy and mAP of every video, the lowest accuracy of the first run first.
+
+    Example:
+        >>> video_table([]).rows
+        ()
+    """
+    tables = [curves.video_table(run).assign(run=run.name) for run in runs]
+    if not tables:
+        return Table(caption="Videos", columns=("video",), rows=())
+    joined = pd.concat(tables, ignore_index=True).sort_values("accuracy", kind="stable")
+    found = _by_run(joined, "video", [name for name in ("accuracy", "mAP") if name in joined.columns])
+    return Table(caption="Videos, least accurate first", columns=found.columns, rows=found.rows)
+
+
+def _by_run(table: pd.DataFrame, places: str, values: Sequence[str]) -> Table:
+    """Set the runs side by side: a row a place, a column a run and value."""
+    runs = list(dict.fromkeys(table["run"]))
+    cells = {
+        (str(place), run, name): value
+        for name in values
+        for place, run, value in zip(table[places], table["run"], table[name], strict=True)
+    }
+    heads = [(run, name) for run in runs for name in values]
+    rows = tuple(
+        (place, *(_cell(cells.get((place, *head))) for head in heads))
+        for place in dict.fromkeys(map(str, table[places]))
+    )
+    titles = [name if len(runs) == 1 else f"{name}, {run}" for run, name in heads]
+    return Table(caption="The same numbers", columns=(places.replace("_", " "), *titles), rows=rows)
+
+
+def _table(table: pd.DataFrame, caption: str) -> Table:
+    rows = tuple(tuple(map(_cell, row)) for row in table.itertuples(index=False, name=None))
+    return Table(caption=caption, columns=tuple(map(str, table.columns)), rows=rows)
+
+
+def _cell(value: Any) -> str:
+    if value is None or pd.isna(value):
+        return "-"
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) > 1 else f"{value:.3f}"

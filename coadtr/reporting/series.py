@@ -1,0 +1,165 @@
+"""The numbers behind each chart: one tidy table for all runs, which the page also shows as its text alternative."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pandas as pd
+
+from coadtr.reporting import curves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from coadtr.reporting.runs import Run
+
+__all__ = [
+    "anticipation",
+    "calibration",
+    "class_order",
+    "confusion",
+    "cost",
+    "per_class",
+    "portions",
+    "precision_recall",
+    "starts",
+    "training",
+    "warmup",
+]
+
+_MEASURES: Final = {"train_loss": "training loss", "val_loss": "validation loss", "val_mAP": "validation mAP"}
+
+
+def class_order(runs: Sequence[Run]) -> list[str]:
+    """Return the class names of all runs, each once, in the order of the first run that has them.
+
+    Example:
+        >>> class_order([])
+        []
+    """
+    return list(dict.fromkeys(name for run in runs for name in run.scores.class_names))
+
+
+def per_class(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return ``run, class, AP, cAP``, one row a run and class that occurs, best class of the first run first.
+
+    Example:
+        >>> list(per_class([]))
+        ['run', 'class', 'AP', 'cAP']
+    """
+    rows = [
+        {"run": run.name, "class": name, "AP": value, "cAP": run.report.get("per_class_cAP", {}).get(name)}
+        for run in runs
+        for name, value in sorted(run.report["per_class_AP"].items(), key=lambda item: -item[1])
+    ]
+    return pd.DataFrame(rows, columns=["run", "class", "AP", "cAP"])
+
+
+def precision_recall(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return ``run, class, recall, precision``, thinned out to what a chart can show.
+
+    Example:
+        >>> list(precision_recall([]))
+        ['run', 'class', 'recall', 'precision']
+    """
+    return _stack(runs, curves.precision_recall, ["class", "recall", "precision"])
+
+
+def confusion(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return ``run, true, answered, frames, share``: how the scored frames of each class were answered.
+
+    Example:
+        >>> list(confusion([]))
+        ['run', 'true', 'answered', 'frames', 'share']
+    """
+    return _stack(runs, curves.confusion, ["true", "answered", "frames", "share"])
+
+
+def warmup(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return ``run, frames_since_start, mAP, frames`` where frames of that age show an action.
+
+    Example:
+        >>> list(warmup([]))
+        ['run', 'frames_since_start', 'mAP', 'frames']
+    """
+    return _stack(runs, curves.warmup, ["frames_since_start", "mAP", "frames"]).dropna(subset=["mAP"])
+
+
+def portions(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return ``run, portion, mAP, mcAP``; the portion is the end of the tenth in per cent, 10 to 100.
+
+    Example:
+        >>> list(portions([]))
+        ['run', 'portion', 'mAP', 'mcAP']
+    """
+    table = _stack(runs, curves.portions, ["portion", "mAP", "mcAP"]).dropna(subset=["mAP"])
+    return table.assign(portion=(100 * table["portion"]).round(6))
+
+
+def starts(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return ``run, offset_s, mAP`` of action starts within an offset in seconds.
+
+    Example:
+        >>> list(starts([]))
+        ['run', 'offset_s', 'mAP']
+    """
+    return _stack(runs, curves.starts, ["offset_s", "mAP"]).dropna(subset=["mAP"])
+
+
+def anticipation(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return ``run, horizon_s, mAP, mcAP`` of answers for a time ahead.
+
+    Example:
+        >>> list(anticipation([]))
+        ['run', 'horizon_s', 'mAP', 'mcAP']
+    """
+    return _stack(runs, curves.anticipation, ["horizon_s", "mAP", "mcAP"]).dropna(subset=["mAP"])
+
+
+def calibration(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return ``run, confidence, accuracy, frames`` of the bins that hold a frame.
+
+    Example:
+        >>> list(calibration([]))
+        ['run', 'confidence', 'accuracy', 'frames']
+    """
+    table = _stack(runs, curves.calibration, ["confidence", "accuracy", "frames"])
+    return table[table["frames"] > 0].dropna(subset=["confidence", "accuracy"])
+
+
+def cost(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return ``run, mAP, low, high, MACs, latency_ms``; ``low`` and ``high`` bound the interval of the mAP.
+
+    Example:
+        >>> list(cost([]))
+        ['run', 'mAP', 'low', 'high', 'MACs', 'latency_ms']
+    """
+    rows = []
+    for run in runs:
+        low, high = (run.report.get("intervals") or {}).get("mAP") or (None, None)
+        latency = (run.report.get("step_latency_ms") or {}).get("p50")
+        macs = run.report.get("macs_per_frame")
+        rows.append((run.name, run.report["mAP"], low, high, macs, latency))
+    return pd.DataFrame(rows, columns=["run", "mAP", "low", "high", "MACs", "latency_ms"])
+
+
+def training(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return ``run, epoch, measure, value`` of the losses and the validation mAP.
+
+    Example:
+        >>> list(training([]))
+        ['run', 'epoch', 'measure', 'value']
+    """
+    table = _stack(runs, curves.training, ["epoch", "measure", "value"])
+    table = table[table["measure"].isin(list(_MEASURES))]
+    order = table["measure"].map(list(_MEASURES).index).sort_values(kind="stable").index
+    return table.loc[order].assign(measure=table["measure"].map(_MEASURES)).reset_index(drop=True)
+
+
+def _stack(runs: Sequence[Run], read: Callable[[Run], pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    return _joined([read(run).reindex(columns=columns).assign(run=run.name) for run in runs], ["run", *columns])
+
+
+def _joined(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    full = [table for table in tables if len(table)]
+    return pd.concat(full, ignore_index=True)[columns] if full else pd.DataFrame(columns=columns)

@@ -1,0 +1,263 @@
+"""The page in a browser: it opens from a file, every control works, and nothing is asked of the network.
+
+Screenshots go to the folder named by COADTR_ARTIFACTS, or to the test's own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from coadtr.reporting.page import render_page
+from coadtr.reporting.runs import find_runs
+from tests.reporting.conftest import NASTY, write_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ARGUMENTS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+READY = "html[data-ready=yes]"
+SKILLS = (("cooadtr_b1", 2.0), ("cooadtr_b2", 2.6))
+Page = Any
+
+
+def _missing(what: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(f"CI tests the pages in a browser, and {what}: see .ci/run")
+    pytest.skip(f"needs a browser: {what}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Return Debian's Chromium, driven by Playwright."""
+    try:
+        from playwright.sync_api import sync_playwright  # noqa: PLC0415  (an extra of the developers)
+    except ImportError:
+        _missing("playwright is not installed (pip install playwright)")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        _missing("chromium is not installed (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the page of two runs with 12 videos."""
+    folder = tmp_path_factory.mktemp("two")
+    options: dict[str, Any] = {"videos": 12, "frames": 1500, "classes": 10}
+    runs = [write_run(folder / name, seed=seed, skill=skill, **options) for seed, (name, skill) in enumerate(SKILLS)]
+    path = folder / "page.html"
+    path.write_text(render_page(find_runs(runs), title="Synthetic runs"), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Page]]:
+    """Return a function that opens a page; at the end no error was logged and nothing but the page was asked for."""
+    faults: list[str] = []
+    asked: list[str] = []
+    opened = []
+
+    def open_page(path: Path, *, width: int = 1280, height: int = 900, scheme: str = "light") -> Page:
+        page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+        page.on(
+            "console", lambda message: faults.append(message.text) if message.type in {"error", "warning"} else None
+        )
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("dialog", lambda dialog: faults.append(f"dialog {dialog.message}"))
+        page.goto(path.as_uri())
+        page.wait_for_selector(READY, timeout=60_000)
+        opened.append((page, path.as_uri()))
+        return page
+
+    yield open_page
+    for page, _ in opened:
+        page.close()
+    assert faults == []
+    assert set(asked) == {address for _, address in opened}
+
+
+def _artefacts(tmp_path: Path) -> Path:
+    folder = Path(os.environ.get("COADTR_ARTIFACTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _span(page: Page) -> tuple[float, float]:
+    """Return the visible frames, when they have been drawn."""
+    page.wait_for_timeout(400)
+    stage = page.locator("#stage")
+    return float(stage.get_attribute("data-low")), float(stage.get_attribute("data-high"))
+
+
+def _scroll_through(page: Page) -> None:
+    for _ in range(40):
+        page.mouse.wheel(0, 500)
+        page.wait_for_timeout(60)
+    page.wait_for_function("[...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('svg'))")
+
+
+def test_worst_video_is_open_and_any_other_can_be_picked(visit: Callable[..., Page], two_runs: Path) -> None:
+    page = visit(two_runs)
+    accuracies = page.evaluate("JSON.parse(document.getElementById('index').textContent).videos.map((v) => v.accuracy)")
+    names = page.evaluate("JSON.parse(document.getElementById('index').textContent).videos.map((v) => v.name)")
+    assert accuracies == sorted(accuracies)
+    assert page.locator("#stage").get_attribute("data-video") == names[0]
+    groups = page.locator("#video optgroup").evaluate_all("groups => groups.map((group) => group.label)")
+    assert groups == ["Worst 6", "Best 6"]
+    page.select_option("#video", str(len(names) - 1))
+    page.wait_for_selector(f"#stage[data-video='{names[-1]}']")
+    page.wait_for_function("(name) => document.getElementById('status').textContent.startsWith(name)", arg=names[-1])
+    page.click("#previous")
+    page.wait_for_selector(f"#stage:not([data-video='{names[-1]}'])")
+
+
+def test_timeline_zooms_and_moves_by_key_button_wheel_and_drag(visit: Callable[..., Page], two_runs: Path) -> None:
+    page = visit(two_runs)
+    _, frames = _span(page)
+    page.focus("#stage")
+    page.keyboard.press("+")
+    low, high = _span(page)
+    assert high - low == frames / 2
+    page.click("#zoom-in")
+    page.click("#right")
+    moved = _span(page)
+    assert moved[1] - moved[0] == frames / 4
+    page.focus("#stage")
+    page.keyboard.press("ArrowLeft")
+    assert _span(page)[0] < moved[0]
+    box = page.locator("#stage").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 150)
+    before = _span(page)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 - 200, box["y"] + 150, steps=4)
+    page.mouse.up()
+    assert _span(page)[0] > before[0]
+    page.mouse.wheel(0, -200)
+    wheeled = _span(page)
+    assert wheeled[1] - wheeled[0] < frames / 4
+    page.keyboard.press("0")
+    assert _span(page) == (0, frames)
+
+
+def test_zoomed_in_every_frame_is_drawn_and_zoomed_out_the_extremes(visit: Callable[..., Page], two_runs: Path) -> None:
+    page = visit(two_runs)
+    page.click("[data-none=legend]")
+    page.locator("#legend input").first.check()
+    _, frames = _span(page)
+    points = int(page.locator("#stage").get_attribute("data-points"))
+    assert points <= frames
+    for _ in range(4):
+        page.click("#zoom-in")
+    low, high = _span(page)
+    points = int(page.locator("#stage").get_attribute("data-points"))
+    assert high - low <= points <= high - low + 4
+    assert "every frame drawn" in page.inner_text("#status")
+
+
+def test_pointing_reads_time_frame_class_and_score(visit: Callable[..., Page], two_runs: Path) -> None:
+    page = visit(two_runs)
+    page.locator("#stage").scroll_into_view_if_needed()
+    box = page.locator("#stage").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40)
+    tip = page.locator("#tip")
+    tip.wait_for(state="visible")
+    assert "frame" in tip.inner_text()
+    assert "shows: class_" in tip.inner_text()
+    assert "1: cooadtr_b1: class_" in tip.inner_text()
+    page.focus("#stage")
+    page.keyboard.press(".")
+    page.wait_for_function("document.getElementById('status').textContent.includes('answers class_')")
+
+
+def test_classes_and_runs_are_toggled(visit: Callable[..., Page], two_runs: Path) -> None:
+    page = visit(two_runs)
+    boxes = page.locator("#legend input")
+    assert boxes.count() == 10
+    drawn = page.locator("#legend input:checked").count()
+    boxes.first.uncheck()
+    page.wait_for_function(f"document.getElementById('status').textContent.includes('{drawn - 1} of 10 classes drawn')")
+    assert page.locator("#lanes .lane").count() == 2
+    page.locator("#runs-shown input").first.uncheck()
+    page.wait_for_function("document.querySelectorAll('#lanes .lane canvas').length === 1")
+    _scroll_through(page)
+    bars = page.locator("[data-chart=per_class_ap] .mark-rect path")
+    assert bars.count() == 18
+    page.locator("#classes input").nth(3).uncheck()
+    page.wait_for_function("document.querySelectorAll('[data-chart=per_class_ap] .mark-rect path').length === 16")
+
+
+def test_names_that_are_markup_stay_text(visit: Callable[..., Page], tmp_path: Path) -> None:
+    videos = ["<img src=x onerror=alert(1)>", "<script>alert(2)<!--", 'it\'s "quoted" & more']
+    run = write_run(
+        tmp_path / "run", classes=len(NASTY), class_names=NASTY, video_names=videos, videos=3, background=None
+    )
+    path = tmp_path / "page.html"
+    path.write_text(render_page(find_runs([run]), title="<b>bold</b>"), encoding="utf-8")
+    page = visit(path)
+    assert page.inner_text("h1") == "<b>bold</b>"
+    assert page.locator("img").count() == 0
+    for place in range(3):
+        page.select_option("#video", str(place))
+        page.wait_for_timeout(400)
+    assert set(page.locator("#legend label > span").all_inner_texts()) == set(NASTY)
+    _scroll_through(page)
+
+
+SCREENS = {
+    "desktop-light": (1280, "light"),
+    "desktop-dark": (1280, "dark"),
+    "phone": (360, "light"),
+    "projector": (1920, "dark"),
+}
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_page_fits_the_screen(visit: Callable[..., Page], two_runs: Path, tmp_path: Path, name: str) -> None:
+    width, scheme = SCREENS[name]
+    page = visit(two_runs, width=width, scheme=scheme)
+    _scroll_through(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    wide = page.evaluate(
+        "[...document.querySelectorAll('.chart, .plot')].filter((c) => c.scrollWidth > c.clientWidth + 1).length"
+    )
+    assert wide == 0
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(21, 25, 30)")
+    page.evaluate("window.scrollTo({top: 0, behavior: 'instant'})")
+    picture = _artefacts(tmp_path) / f"{name}.png"
+    page.screenshot(path=picture, full_page=True)
+    assert picture.stat().st_size > 50_000
+    page.click("#theme")
+    after = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert after != paper
+    page.wait_for_timeout(500)
+
+
+@pytest.mark.slow
+def test_two_hundred_videos_open(
+    visit: Callable[..., Page], tmp_path: Path, record_property: Callable[..., None]
+) -> None:
+    run = write_run(tmp_path / "run", videos=200, frames=360, classes=22)
+    path = tmp_path / "page.html"
+    path.write_text(render_page(find_runs([run]), title="200 videos"), encoding="utf-8")
+    page = visit(path)
+    assert page.locator("#video option").count() == 200
+    ready = page.evaluate("performance.getEntriesByName('ready')[0].startTime")
+    record_property("first_timeline_ms", ready)  # benchmarks/report_page.py times it properly
+    assert ready > 0
+    page.click("#next")
+    page.click("#zoom-in")
+    low, high = _span(page)
+    assert high > low

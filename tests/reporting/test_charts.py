@@ -1,0 +1,104 @@
+"""The charts: each shows what the runs hold, and those that runs have nothing for are left out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import vl_convert
+
+from coadtr.reporting import charts, series
+from coadtr.reporting.runs import find_runs
+from coadtr.reporting.theme import DASHES, HUES, PAGE
+from coadtr.reporting.timeline import scores_chart
+from tests.reporting.conftest import NASTY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+MANY = {
+    "per_class_ap", "precision_recall_1", "precision_recall_2", "confusion_1", "confusion_2", "warmup", "portions",
+    "starts", "calibration", "training", "map_against_macs", "map_against_latency",
+}  # fmt: skip
+
+
+def _rows(spec: dict[str, Any]) -> list[dict[str, str]]:
+    """Read the rows that a chart draws."""
+    (text,) = spec["datasets"].values()
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_two_runs_have_every_chart_but_anticipation(make_run: Callable[..., Path]) -> None:
+    runs = find_runs([make_run("a"), make_run("b", seed=1, skill=1.0)])
+    assert set(charts.all_charts(runs)) == MANY
+
+
+def test_parts_that_are_null_have_no_chart(make_run: Callable[..., Path]) -> None:
+    nothing = dict.fromkeys(
+        ("portions", "starts", "calibration", "warmup", "intervals", "macs_per_frame", "step_latency_ms")
+    )
+    runs = find_runs([make_run("a", changes=nothing, training=False)])
+    assert set(charts.all_charts(runs)) == {"per_class_ap", "precision_recall", "confusion"}
+
+
+def test_anticipation_is_drawn_where_there_is_some(make_run: Callable[..., Path]) -> None:
+    ahead = {"horizons_s": [0.25, 0.5], "mAP": [0.4, None], "mcAP": [0.5, None]}
+    runs = find_runs([make_run("a", changes={"anticipation": ahead})])
+    rows = _rows(charts.all_charts(runs)["anticipation"].to_dict())
+    assert [(row["horizon_s"], row["mAP"]) for row in rows] == [("0.25", "0.4")]
+
+
+def test_bars_show_the_values_of_the_report_best_class_first(make_run: Callable[..., Path]) -> None:
+    runs = find_runs([make_run("a"), make_run("b", seed=1)])
+    spec = charts.per_class_ap(runs).to_dict()
+    rows = {(row["run"], row["class"]): float(row["AP"]) for row in _rows(spec)}
+    wanted = {(run.name, name): value for run in runs for name, value in run.report["per_class_AP"].items()}
+    assert rows == pytest.approx(wanted, abs=1e-5)
+    order = spec["encoding"]["y"]["sort"]
+    first = runs[0].report["per_class_AP"]
+    assert order == sorted(first, key=lambda name: -first[name])
+
+
+def test_a_class_keeps_hue_and_dash_whichever_are_drawn() -> None:
+    names = [f"c{index}" for index in range(30)]
+    channels = scores_chart(names)["encoding"]
+    assert channels["color"]["scale"]["domain"] == names
+    dashes = channels["strokeDash"]["scale"]["range"]
+    looks = [(index % len(HUES["light"]), tuple(dash)) for index, dash in enumerate(dashes)]
+    assert len(set(looks)) == len(names)
+    assert len(HUES["light"]) == len(HUES["dark"])
+    assert len(DASHES) * len(HUES["light"]) >= 30
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_hues_stand_out_and_carry_words(mode: str) -> None:
+    """WCAG contrast: 3 for lines, 4.5 for the words written on bands in the colour of the paper."""
+    paper = _luminance(PAGE[mode]["paper"])
+    for colour in (*HUES[mode], PAGE[mode]["ink"], PAGE[mode]["faint"]):
+        high, low = sorted((_luminance(colour), paper), reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= 4.5, colour
+
+
+def test_costs_show_the_interval(make_run: Callable[..., Path]) -> None:
+    runs = find_runs([make_run("a", macs=1000, latency=0.5), make_run("b", macs=4000, latency=2.0)])
+    table = series.cost(runs)
+    assert table["MACs"].tolist() == [1000, 4000]
+    assert table["latency_ms"].tolist() == [0.5, 2.0]
+    assert table["low"].tolist() == [run.report["intervals"]["mAP"][0] for run in runs]
+
+
+def test_every_chart_becomes_an_image_whatever_the_names(make_run: Callable[..., Path]) -> None:
+    run = make_run("a", classes=len(NASTY), class_names=NASTY)
+    for name, chart in charts.all_charts(find_runs([run])).items():
+        image = vl_convert.vegalite_to_png(chart.to_json())
+        assert image[:4] == b"\x89PNG", name
+        assert len(image) > 2000, name

@@ -1,0 +1,148 @@
+"""The page as text: whole, self-contained, and unharmed by what files say."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from coadtr.errors import ConfigError
+from coadtr.reporting import facts
+from coadtr.reporting.packing import unpack_video
+from coadtr.reporting.page import render_page
+from coadtr.reporting.runs import find_runs
+from coadtr.reporting.timeline import list_videos
+from tests.reporting.conftest import NASTY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+VIDEOS = ("<img src=x onerror=alert(1)>", "<script>alert(2)<!--", '"quoted" & it\'s', "{{ 7 * 7 }}")
+
+
+class _Page(HTMLParser):
+    """Collect elements, texts and the contents of scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: dict[str, str] = {}
+        self.words: list[str] = []
+        self._script: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "script":
+            self._script = dict(attrs).get("id") or f"code-{len(self.scripts)}"
+            self.scripts[self._script] = ""
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "script":
+            self._script = None
+
+    def handle_data(self, data: str) -> None:
+        if self._script is not None:
+            self.scripts[self._script] += data
+        else:
+            self.words.append(data)
+
+
+def _nasty(make_run: Callable[..., Path]) -> _Page:
+    options: dict[str, Any] = {"classes": len(NASTY), "class_names": NASTY, "video_names": VIDEOS, "background": None}
+    runs = find_runs([make_run("a", **options), make_run("b", seed=1, **options)])
+    return _Page(render_page(runs, title="<script>alert(3)</script> & more"))
+
+
+def test_text_from_files_stays_text(make_run: Callable[..., Path]) -> None:
+    page = _nasty(make_run)
+    plain = _Page(render_page(find_runs([make_run("c"), make_run("d", seed=1)]), title="Plain"))
+    named = [name for name in page.scripts if not name.startswith("code")]
+    assert named == ["index", *(f"scores-{run}-{video}" for run in range(2) for video in range(len(VIDEOS)))]
+    assert len(page.scripts) - len(named) == len(plain.scripts) - len(named) == 2
+    assert {tag for tag, _ in page.elements} <= {tag for tag, _ in plain.elements}
+    assert not [tag for tag, _ in page.elements if tag == "img"]
+    assert not [name for _, found in page.elements for name in found if name.startswith("on")]
+    words = "\n".join(page.words)
+    for name in (*NASTY, *VIDEOS, "<script>alert(3)</script> & more"):
+        assert name in words
+    index = json.loads(page.scripts["index"])
+    assert index["classes"] == list(NASTY)
+    assert {video["name"] for video in index["videos"]} == set(VIDEOS)
+
+
+def test_page_asks_the_network_for_nothing(make_run: Callable[..., Path]) -> None:
+    page = _Page(render_page(find_runs([make_run()]), title="Run"))
+    places = [value for _, found in page.elements for name, value in found.items() if name in {"src", "href"}]
+    assert all(value is not None and value.startswith(("#", "data:")) for value in places)
+    policy = [found["content"] for tag, found in page.elements if found.get("http-equiv") == "Content-Security-Policy"]
+    assert policy[0] is not None
+    assert policy[0].startswith("default-src 'none'")
+
+
+def test_page_can_be_read_aloud(make_run: Callable[..., Path]) -> None:
+    page = _Page(render_page(find_runs([make_run("a"), make_run("b", seed=1)]), title="Two"))
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("h1") == 1
+    heads = [found for tag, found in page.elements if tag == "th"]
+    assert all(found.get("scope") in {"row", "col", "rowgroup"} for found in heads)
+    assert tags.count("caption") == tags.count("table")
+    drawn = [found for _, found in page.elements if "data-chart" in found]
+    assert len(drawn) == 12
+    assert all(found["role"] == "img" and found["aria-label"] for found in drawn)
+    identities = [found["id"] for _, found in page.elements if "id" in found]
+    assert len(identities) == len(set(identities))
+    told = {name for _, found in page.elements for name in (found.get("aria-labelledby") or "").split()}
+    assert told <= set(identities)
+
+
+def test_packed_scores_are_those_of_the_run(make_run: Callable[..., Path]) -> None:
+    (run,) = find_runs([make_run(ignored=1)])
+    page = _Page(render_page([run], title="Run"))
+    for index, video in enumerate(run.scores.videos):
+        text = page.scripts[f"scores-0-{index}"].strip()
+        scores, labels, scored = unpack_video(
+            text, frames=len(video.scores), classes=len(run.scores.class_names), multi_hot=False
+        )
+        assert np.abs(scores - video.scores).max() <= 0.5 / 65535 + 1e-12
+        assert labels.tolist() == video.labels.tolist()
+        assert scored.tolist() == video.scored.tolist()
+
+
+def test_worst_video_comes_first(make_run: Callable[..., Path]) -> None:
+    videos = list_videos(find_runs([make_run("a", videos=6), make_run("b", videos=6, seed=1)]))
+    values = [video["accuracy"] for video in videos]
+    assert values == sorted(values)
+    assert values[0] < values[-1]
+    assert [len(video["runs"]) for video in videos] == [2] * 6
+
+
+def test_headline_shows_value_and_interval(make_run: Callable[..., Path]) -> None:
+    (run,) = find_runs([make_run(changes={"mAP": 0.7039, "intervals": {
+        "level": 0.95, "mAP": [0.6612, 0.7401], "mcAP": None, "accuracy": None}})])  # fmt: skip
+    rows = {row.label: row.cells for row in facts.headline([run])}
+    assert rows["mAP (%)"] == (("70.4", "66.1 to 74.0"),)
+    assert rows["mcAP (%)"][0][1] == ""
+    assert rows["MACs per frame"] == (("133,376", ""),)
+
+
+def test_origin_names_data_seed_command_and_machine(make_run: Callable[..., Path]) -> None:
+    (run,) = find_runs([make_run(seed=7)])
+    rows = {row.label: row.cells[0][0] for row in facts.origin([run])}
+    assert rows["Seed of the training"] == "7"
+    assert rows["Command"] == "coadtr replay"
+    assert "Abacus 3" in rows["Machine"]
+    assert rows["Fingerprint of the data"] == "b5ef5aa444329fff"
+    assert "torch" in rows["Versions"]
+
+
+def test_pages_without_runs_or_with_one_name_twice_are_refused(make_run: Callable[..., Path]) -> None:
+    (run,) = find_runs([make_run()])
+    with pytest.raises(ConfigError, match="at least one run"):
+        render_page([], title="None")
+    with pytest.raises(ConfigError, match="not distinct"):
+        render_page([run, run], title="Twice")
