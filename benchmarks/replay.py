@@ -100,7 +100,8 @@ def main() -> None:
         chosen = choose(store, arguments.split, model.window, arguments.sample)
         sampled = sum(len(found) for found in chosen.values())
         seconds: dict[str, list[float]] = {"replay": [], "steps": [], "clips": []}
-        scores, clipped = {}, {}
+        scores: dict[str, NDArray[Any]] = {}
+        clipped: dict[str, NDArray[Any]] = {}
         for _ in range(arguments.rounds):
             took, scores = run_replay(
                 model, store, arguments.split, batch_size=arguments.batch_size, chunk=arguments.chunk
@@ -113,11 +114,11 @@ def main() -> None:
             took, clipped = run_clips(model, store, chosen, arguments.clips_at_once)
             seconds["clips"].append(took * frames / sampled)
             print(f"clips  {took:.1f} s for {sampled:,} frames", flush=True)
-    for way, took in seconds.items():
-        if took:
-            middle = statistics.median(took)
+    for way, times in seconds.items():
+        if times:
+            middle = statistics.median(times)
             print(
-                f"{way:8}{middle:9.1f} s ({min(took):.1f} to {max(took):.1f}){frames / middle:10,.0f} frames a second",
+                f"{way:8}{middle:9.1f} s ({min(times):.1f} to {max(times):.1f}){frames / middle:10,.0f} frames a second",
                 end="",
             )
             print(" (scaled up from the sample)" if way == "clips" and arguments.sample else "")

@@ -13,7 +13,7 @@ from rich.console import Console
 from coadtr.checkpoint import Checkpoint, load
 from coadtr.cli.cost_tables import block_table, cost_table, published_table
 from coadtr.cli.from_frame import FromFrame
-from coadtr.cli.settings import a_path, group, plain, text, whether, whole
+from coadtr.cli.settings import a_path, counts, group, plain, text, whether, whole
 from coadtr.data.atomic import replacing
 from coadtr.errors import ConfigError
 from coadtr.evaluation import (
@@ -29,11 +29,11 @@ from coadtr.evaluation import (
 )
 from coadtr.models import OnlineModel, build_model, config_from_dict
 
-__all__ = ["Wanted", "main", "model_cost"]
+__all__ = ["CostSettings", "main", "model_cost"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class CostSettings:
     """What to measure and how, each value checked before anything is built.
 
     Attributes:
@@ -57,7 +57,7 @@ class Wanted:
     threads: int | None
 
     @classmethod
-    def read(cls, settings: dict[str, Any]) -> Wanted:
+    def read(cls, settings: dict[str, Any]) -> CostSettings:
         """Read the settings.
 
         Raises:
@@ -65,7 +65,7 @@ class Wanted:
         """
         return cls(
             latency=whether(settings, "latency"),
-            streams=_streams(settings),
+            streams=counts(settings, "streams"),
             from_frame=FromFrame.read(settings),
             warmup=whole(settings, "warmup", least=0),
             steps=whole(settings, "steps", least=1),
@@ -78,7 +78,7 @@ class Wanted:
 def main(cfg: DictConfig) -> None:
     """Print what a model costs, or the published table; write it as JSON if a file is named."""
     settings = plain(cfg)
-    wanted, blocks = Wanted.read(settings), whether(settings, "blocks")
+    wanted, blocks = CostSettings.read(settings), whether(settings, "blocks")
     out = None if settings["out"] is None else a_path(settings, "out")
     console = Console()
     if whether(settings, "table"):
@@ -97,7 +97,7 @@ def main(cfg: DictConfig) -> None:
         console.print(f"written to {out}", soft_wrap=True, highlight=False)
 
 
-def model_cost(settings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+def model_cost(settings: dict[str, Any], wanted: CostSettings) -> dict[str, Any]:
     """Measure one model: a checkpoint's, or a fresh one of given settings; values ready for JSON."""
     backbone = None if wanted.from_frame is None else wanted.from_frame.load(wanted.device)
     checkpoint = None if settings["checkpoint"] is None else load(a_path(settings, "checkpoint"), wanted.device)
@@ -171,14 +171,6 @@ def _on(model: OnlineModel, device: str) -> OnlineModel:
     except (RuntimeError, AssertionError) as error:  # torch raises either, depending on how it was built
         cause = str(error).strip().splitlines()[0]
         raise ConfigError(f"device {device!r} cannot be used here ({cause}); use cpu") from error
-
-
-def _streams(settings: dict[str, Any]) -> list[int]:
-    value = settings["streams"]
-    found = [] if value is None else value if isinstance(value, list) else [value]
-    if any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in found):
-        raise ConfigError(f"streams must be whole numbers of at least 1 such as [1,8,64], got {value!r}")
-    return found
 
 
 def _write(found: dict[str, Any], out: Path) -> None:

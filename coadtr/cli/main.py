@@ -81,7 +81,8 @@ def _gather(name: str, words: Sequence[str]) -> list[str]:
     if name not in WORDS:
         return list(words)
     flags = {"-c", "--cfg", "-p", "--package", "-i", "--info", "-cd", "--config-dir"}  # each takes the word after it
-    bare, others = [], []
+    bare: list[str] = []
+    others: list[str] = []
     for before, word in zip(("", *words), words, strict=False):
         named = word.startswith(("-", "~", "+")) or ("=" in word and not Path(word).exists())
         (others if before in flags or named else bare).append(word)

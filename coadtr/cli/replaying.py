@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
 import coadtr
 from coadtr.checkpoint import Checkpoint
+from coadtr.cli.replay_settings import ReplaySettings
 from coadtr.cli.settings import command_line
 from coadtr.data import FeatureStore, ScoreJournal, VideoScores
-from coadtr.errors import ConfigError
+from coadtr.errors import ConfigError, DataError
 from coadtr.evaluation import (
-    CausalSmoothing,
-    DetailSettings,
     Ranks,
     ReplayVideo,
+    Tolerance,
+    VideoAnswers,
     audit_causality,
     build_origin,
     build_report,
@@ -41,60 +43,10 @@ from coadtr.evaluation import (
     scored_frames,
     share_groups,
 )
-from coadtr.layers import Backend, Precision, StepRunner, in_precision
+from coadtr.layers import StepRunner, in_precision
 from coadtr.types import Detector
 
-__all__ = ["Mode", "ReplayTask", "Wanted"]
-
-Mode: TypeAlias = Literal["auto", "step", "chunk"]
-
-CHUNK = 256  # frames at a time: enough for products of good size, few enough to bound the memory
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What to replay and how, each value checked before hours are spent on a replay.
-
-    Attributes:
-        split: Split of the store; None for all videos.
-        protocol: Name of the scoring protocol.
-        mode: Frame by frame, in chunks, or as the rest suggests.
-        batch_size: Videos side by side.
-        precision: Precision of weights, activations and state; None as the checkpoint has them.
-        backend: How the step runs, see `coadtr.layers.StepRunner`.
-        smoothing: What is done to the scores of each video; None for nothing.
-        anticipation: Whether to score what the model expects in the frames to come.
-        audit: Whether to audit the detector for causality first.
-        details: How the further figures are made.
-        timed: Whether latency is measured; if not, the report holds nothing that differs from run to run.
-        warmup: Steps before the clock runs.
-        steps: Steps that are timed.
-        streams: Numbers of streams whose throughput is measured.
-    """
-
-    split: str | None = "test"
-    protocol: str = "all"
-    mode: Mode = "auto"
-    batch_size: int = 16
-    precision: Precision | None = None
-    backend: Backend = "eager"
-    smoothing: CausalSmoothing | None = None
-    anticipation: bool = False
-    audit: bool = False
-    details: DetailSettings = field(default_factory=DetailSettings)
-    timed: bool = True
-    warmup: int = 200
-    steps: int = 1000
-    streams: tuple[int, ...] = ()
-
-    @property
-    def chunk(self) -> int:
-        """Frames at a time: chunks where no latency is asked for, and nothing else asks for single steps."""
-        if self.mode == "auto":
-            return CHUNK if not (self.timed or self.anticipation or self.backend != "eager") else 1
-        if self.mode == "chunk" and self.backend != "eager":
-            raise ConfigError(f"mode=chunk cannot run with backend={self.backend}: use backend=eager or mode=step")
-        return CHUNK if self.mode == "chunk" else 1
+__all__ = ["ReplayTask"]
 
 
 class ReplayTask:
@@ -110,7 +62,7 @@ class ReplayTask:
         ConfigError: What is wanted cannot be had of this model.
     """
 
-    def __init__(self, checkpoint: Checkpoint, store: FeatureStore, wanted: Wanted) -> None:
+    def __init__(self, checkpoint: Checkpoint, store: FeatureStore, wanted: ReplaySettings) -> None:
         self.checkpoint, self.store, self.wanted = checkpoint, store, wanted
         spec = checkpoint.spec
         # A store may hold more streams than the model takes: the model's are read, in the model's order.
@@ -124,8 +76,6 @@ class ReplayTask:
         )
         if wanted.anticipation and not getattr(checkpoint.model, "frames_ahead", 0):
             raise ConfigError(f"{spec.model.kind} does not predict ahead: replay with anticipation=false")
-        if wanted.anticipation and wanted.chunk > 1:
-            raise ConfigError("what is ahead is answered step by step: use mode=step with anticipation=true")
         self.records = store.videos(wanted.split)
         self.running = self._running()
 
@@ -146,13 +96,26 @@ class ReplayTask:
             features = partial(self.store.features, record.name, streams=tuple(self.checkpoint.spec.streams))
             yield ReplayVideo(record.name, features, self.store.labels(record.name), record.rate_hz)
 
+    def check_protocol(self) -> None:
+        """Refuse a protocol that scores no frame of the split, before hours are spent.
+
+        Raises:
+            DataError: It scores none.
+        """
+        if not any(self._scored(self.store.labels(record.name)).any() for record in self.records):
+            frames = sum(record.frames for record in self.records)
+            raise DataError(
+                f"protocol {self.wanted.protocol!r} scores none of {frames} frames in {len(self.records)} videos; "
+                "check the split, or use protocol 'all'"
+            )
+
     def identity(self) -> str:
-        """Return a text that is the same if, and only if, the same answers would be made."""
+        """Return a text that differs if other answers might be made."""
         wanted, source = self.wanted, Path(self.store.path).stat()
         told = {
             "checkpoint": _digest(self.checkpoint.path),
             "data": [self.store.fingerprint(), source.st_size, source.st_mtime_ns, wanted.split],
-            "how": [wanted.chunk, wanted.batch_size, wanted.precision, wanted.backend, wanted.anticipation],
+            "how": [wanted.chunk, wanted.rows, wanted.precision, wanted.backend, wanted.anticipation],
             "where": [str(next(self.checkpoint.model.parameters()).device), torch.get_num_threads()],
             "versions": [coadtr.__version__, torch.__version__],
         }
@@ -161,18 +124,23 @@ class ReplayTask:
     def answer(self, journal: ScoreJournal, ranks: Ranks) -> None:
         """Answer this process's share of the videos that the journal does not hold yet."""
         frames = [record.frames for record in self.records]
-        groups = group_videos(frames, self.wanted.batch_size)
+        groups = group_videos(frames, self.wanted.rows)
         mine = [groups[index] for index in share_groups(groups, frames, ranks.size)[ranks.rank]]
         left = [group for group in mine if not all(self.records[index].name in journal for index in group)]
         total, skipped = sum(len(group) for group in mine), sum(len(group) for group in mine if group not in left)
         watched = ranks.lead and sys.stderr.isatty()
         if skipped and ranks.lead:
             print(f"going on: {skipped} of {total} videos were answered before", file=sys.stderr)
+        if ranks.lead and len(groups) < ranks.size:
+            idle = f"{ranks.size - len(groups)} of {ranks.size} processes have nothing to do"
+            print(f"{idle}: use a batch_size below {self.wanted.rows}", file=sys.stderr)
         with Progress(console=Console(stderr=True), transient=True, disable=not watched) as progress:
             bar = progress.add_task(
                 f"replaying {total - skipped} videos", total=sum(frames[index] for group in left for index in group)
             )
             for group in left:
+                if journal.failed:  # another process says what is wrong
+                    return
                 answers = replay(
                     self.running,
                     self.videos(group),
@@ -181,44 +149,54 @@ class ReplayTask:
                     ahead=self.wanted.anticipation,
                     progress=lambda done: progress.advance(bar, done),
                 )
-                for video in score_answers(answers, **self._scoring()):
+                for video in self._score(answers):
                     journal.add(video)
 
-    def _scoring(self) -> dict[str, Any]:
-        spec = self.checkpoint.spec
-        window = self.checkpoint.model.window
-        return {"ignored": spec.ignored, "protocol": self.wanted.protocol, "window": window, "head": spec.head}
+    def _scored(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
+        window, ignored = self.checkpoint.model.window, self.checkpoint.spec.ignored
+        return scored_frames(self.wanted.protocol, labels, window=window, ignored=ignored)
+
+    def _score(self, answers: Iterable[VideoAnswers]) -> Iterator[VideoScores]:
+        spec, window = self.checkpoint.spec, self.checkpoint.model.window
+        return score_answers(
+            answers, ignored=spec.ignored, protocol=self.wanted.protocol, window=window, head=spec.head
+        )
 
     def finish(self, video: VideoScores) -> VideoScores:
         """Do to the scores of a video what is wanted, and mark the frames that the protocol scores."""
-        scoring = self._scoring()
         smoothing = self.wanted.smoothing
-        return dataclasses.replace(
-            video,
-            scores=video.scores if smoothing is None else smoothing.apply(video.scores),
-            scored=scored_frames(
-                scoring["protocol"], video.labels, window=scoring["window"], ignored=scoring["ignored"]
-            ),
-        )
+        scores = video.scores if smoothing is None else smoothing.apply(video.scores)
+        return dataclasses.replace(video, scores=scores, scored=self._scored(video.labels))
 
     def audit(self) -> dict[str, Any]:
-        """Prove on sampled frames that no score depends on what comes after it.
+        """Test on sampled frames that no score depends on what comes after it, on the path that is evaluated.
 
         Raises:
             CausalityError: One does.
         """
-
-        def scores(features: Any, chunk: int) -> Any:
-            video = ReplayVideo("audited", features, np.zeros(len(features), dtype=np.int64))
-            (found,) = score_answers(replay(self.running, [video], chunk=chunk), **self._scoring())
-            return self.finish(found).scores
-
-        chunk = self.wanted.chunk
+        wanted = self.wanted
+        rounded = wanted.precision in ("bfloat16", "int8")
         return audit_causality(
-            lambda features: scores(features, chunk),
+            partial(self._scores_of, chunk=wanted.chunk),
             list(self.videos()),
-            stepped=None if chunk == 1 else lambda features: scores(features, 1),
+            stepped=None if wanted.chunk == 1 else partial(self._scores_of, chunk=1),
+            tolerance=Tolerance(absolute=0.02, relative=0.1) if rounded else Tolerance(),
         ).to_dict()
+
+    def _scores_of(self, features: Sequence[NDArray[Any]], *, chunk: int) -> list[NDArray[Any]]:
+        """Answer videos side by side with a detector that has seen nothing: all scores of a frame in a row."""
+        running = self.running
+        if self.wanted.backend == "eager":
+            running = copy.deepcopy(running)  # so that nothing it may keep goes from call to call
+        videos = [ReplayVideo(str(index), one, np.zeros(len(one), np.int64)) for index, one in enumerate(features)]
+        answers = replay(running, videos, batch_size=self.wanted.rows, chunk=chunk, ahead=self.wanted.anticipation)
+        scored = [self.finish(video) for video in self._score(answers)]
+        return [
+            video.scores
+            if video.ahead is None
+            else np.hstack([video.scores, video.ahead.reshape(len(video.ahead), -1)])
+            for video in scored
+        ]
 
     def report(self, videos: Sequence[VideoScores], *, audit: dict[str, Any] | None = None) -> dict[str, Any]:
         """Score the answers, measure the step on the same model, and say where all that came from."""
@@ -247,7 +225,7 @@ class ReplayTask:
                 self.running,
                 counted=model,
                 warmup=wanted.warmup,
-                steps=wanted.steps if wanted.timed else 0,
+                steps=wanted.steps,
                 streams=wanted.streams,
             ),
             step=how,

@@ -18,6 +18,7 @@ from coadtr.errors import ConfigError
 __all__ = [
     "a_path",
     "command_line",
+    "counts",
     "fill",
     "group",
     "names",
@@ -201,6 +202,20 @@ def names(settings: Mapping[str, Any], name: str) -> list[str] | None:
     found = value if isinstance(value, list) else [value]
     if not found or not all(isinstance(one, str) for one in found):
         raise ConfigError(f"{name} must be a list of names such as [rgb,flow], got {value!r}")
+    return found
+
+
+def counts(settings: Mapping[str, Any], name: str) -> list[int]:
+    """Read a list of whole numbers of at least 1; one number is a list of one, none an empty list.
+
+    Example:
+        >>> [counts({"streams": given}, "streams") for given in ([1, 64], 8, None)]
+        [[1, 64], [8], []]
+    """
+    value = settings[name]
+    found = [] if value is None else value if isinstance(value, list) else [value]
+    if any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in found):
+        raise ConfigError(f"{name} must be a list of whole numbers of at least 1, such as [1,16,64], got {value!r}")
     return found
 
 

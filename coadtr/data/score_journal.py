@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ScoreJournal"]
 
-_IDENTITY: Final = "identity"
 _LOCK: Final = "lock"
+_FAILED: Final = "failed"
 
 
 class ScoreJournal:
@@ -50,13 +50,17 @@ class ScoreJournal:
     def __init__(self, path: str | Path, *, class_names: Sequence[str], identity: str) -> None:
         self.path, self.class_names = Path(path), tuple(class_names)
         told = repr((self.class_names, identity)).encode()
-        self._identity = hashlib.sha256(told).hexdigest()
+        # In the name of every part, so that a process of a dead replay cannot put its answers among those of another.
+        self._prefix = f"{hashlib.sha256(told).hexdigest()[:32]}-"
         self.folder = self.path.absolute().parent / f".{self.path.name}.parts"
         self._lock = FileLock(self.folder / _LOCK, timeout=0)
         self._made: list[Path] = []
 
-    def open(self) -> None:
+    def open(self) -> int:
         """Make the folder, claim it, and remove what an interrupted replay with another identity has left in it.
+
+        Returns:
+            How many videos were removed.
 
         Raises:
             DataError: Another replay is at work in it.
@@ -73,13 +77,13 @@ class ScoreJournal:
                 f"{self.folder}: cannot be written ({error.strerror}): choose an out that you may write"
             ) from error
         try:
-            noted = self.folder / _IDENTITY
-            if not noted.exists() or noted.read_text(encoding="utf-8") != self._identity:
-                for part in self.folder.glob("*.h5"):
-                    part.unlink()
-                noted.write_text(self._identity, encoding="utf-8")
+            (self.folder / _FAILED).unlink(missing_ok=True)
             for part in self.folder.glob(".*.part"):
                 part.unlink(missing_ok=True)
+            others = [part for part in self.folder.glob("*.h5") if not part.name.startswith(self._prefix)]
+            for part in others:
+                part.unlink()
+            return len(others)
         except OSError as error:
             raise StorageError(
                 f"{self.folder}: cannot be written ({error.strerror}): choose an out that you may write"
@@ -108,6 +112,15 @@ class ScoreJournal:
         """
         part = self._part(name)
         return read_scores(part).videos[0] if part.is_file() else None
+
+    @property
+    def failed(self) -> bool:
+        """Whether a process that shares the work has given up."""
+        return (self.folder / _FAILED).exists()
+
+    def give_up(self) -> None:
+        """Tell the others that share the work."""
+        (self.folder / _FAILED).touch()
 
     def read_all(self, names: Sequence[str]) -> Iterator[VideoScores]:
         """Yield the answers to videos in the order of their names.
@@ -138,4 +151,4 @@ class ScoreJournal:
             part.unlink(missing_ok=True)
 
     def _part(self, name: str) -> Path:
-        return self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.h5"
+        return self.folder / f"{self._prefix}{hashlib.sha256(name.encode()).hexdigest()[:32]}.h5"

@@ -7,6 +7,7 @@ average precision of the file would not be that of the report.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +19,7 @@ from coadtr.data.atomic import replacing
 from coadtr.data.storage import schema
 from coadtr.data.storage.opening import own_videos
 from coadtr.data.storage.stored import stored_dataset, stored_group
-from coadtr.errors import DataError, SchemaError
+from coadtr.errors import DataError, SchemaError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -89,7 +90,8 @@ def write_scores(
         The path.
 
     Raises:
-        DataError: If shapes differ, a score is NaN, a name cannot be stored, or the file cannot be written.
+        DataError: If shapes differ, a score is NaN, or a name cannot be stored.
+        StorageError: If the file cannot be written.
 
     Example:
         >>> import tempfile
@@ -113,7 +115,9 @@ def write_scores(
                     raise DataError(f"{path}: video {video.name!r}: {fault}")
                 _add(parent, index, video)
     except (OSError, RuntimeError) as error:
-        raise DataError(f"{path}: cannot be written ({error}): free some space and try again") from error
+        # HDF5 adds internals to what the system says.
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise StorageError(f"{path}: cannot be written ({why}): free some space and try again") from error
     return path
 
 

@@ -6,7 +6,7 @@ under a named protocol.
 """
 
 from coadtr.evaluation.answers import VideoAnswers, probabilities
-from coadtr.evaluation.audit import CausalityAudit, audit_causality
+from coadtr.evaluation.audit import CausalityAudit, Tolerance, audit_causality
 from coadtr.evaluation.cost import (
     Cost,
     Latency,
@@ -63,6 +63,7 @@ __all__ = [
     "ScoringProtocol",
     "Spread",
     "Throughput",
+    "Tolerance",
     "VideoAnswers",
     "accuracy",
     "audit_causality",

@@ -60,7 +60,7 @@ class Ranks:
     def __enter__(self) -> Self:
         if not distributed.is_available():
             return self
-        if not distributed.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if not distributed.is_initialized() and _started() > 1:
             backend = "nccl" if self.gpu else "gloo"
             try:
                 if self.gpu:
@@ -80,32 +80,43 @@ class Ranks:
             distributed.destroy_process_group()
             self._joined = False
 
-    def together(self, work: Callable[[], None], *, lead_only: bool = False) -> None:
+    def together(self, work: Callable[[], None]) -> None:
         """Do a piece of work in every process, and go on when all are done; what fails in one fails in all.
 
         Args:
-            work: The work; errors that coadtr raises on purpose are carried to the other processes.
-            lead_only: Only the lead does it, and the others wait.
+            work: The work.
 
         Raises:
-            CoadtrError: The first error by rank.
+            Exception: What the work raised here.
+            CoadtrError: Another process failed, or is gone.
         """
-        failed: CoadtrError | None = None
+        failed: Exception | None = None
         try:
-            if self.lead or not lead_only:
-                work()
-        except CoadtrError as error:
+            work()
+        except Exception as error:
             if self.size == 1:
                 raise
             failed = error
         if self.size > 1:
             self._agree(failed)
 
-    def _agree(self, failed: CoadtrError | None) -> None:
-        found: list[tuple[str, str] | None] = [None] * self.size
-        distributed.all_gather_object(found, None if failed is None else (type(failed).__name__, str(failed)))
+    def _agree(self, failed: Exception | None) -> None:
+        found: list[tuple[bool, str] | None] = [None] * self.size
+        told = None if failed is None else (isinstance(failed, ConfigError), str(failed))
+        try:
+            distributed.all_gather_object(found, told)
+        except RuntimeError as error:
+            raise failed or CoadtrError("another process is gone: run the same command again to go on") from error
         if failed is not None:
             raise failed
         for rank, said in enumerate(found):
             if said is not None:
-                raise CoadtrError(f"process {rank} of {self.size} failed: {said[1]}")
+                kind = ConfigError if said[0] else CoadtrError
+                raise kind(f"process {rank} of {self.size} failed: {said[1]}")
+
+
+def _started() -> int:
+    size = os.environ.get("WORLD_SIZE", "1")
+    if not size.isdecimal():
+        raise ConfigError(f"WORLD_SIZE is {size!r}; leave it to torchrun")
+    return int(size)

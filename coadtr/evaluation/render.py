@@ -88,8 +88,7 @@ def _details(report: Mapping[str, Any]) -> dict[str, str]:
         rows["smoothing"] = ", ".join(f"{key} {value}" for key, value in smoothing.items())
     if audit := report["audit"]:
         rows["causality"] = (
-            f"{audit['answers']:,} answers unmoved by the future of {audit['frames']} frames "
-            f"in {audit['videos']} videos"
+            f"no earlier score moved when the future was replaced, at {audit['cuts']} cuts of {audit['videos']} videos"
         )
     return rows
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 import coadtr
+from coadtr.data.atomic import replacing
 from coadtr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -203,13 +204,8 @@ def write_report(report: Mapping[str, Any], path: str | Path) -> Path:
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; name a file to write the report to, such as {path / 'report.json'}")
     text = _encode(report)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
     return path
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "anticipation",
     "calibration",
     "confusion",
+    "macs_by_block",
     "map_against_latency",
     "map_against_macs",
     "per_class_ap",
@@ -79,25 +80,51 @@ def all_charts(runs: Sequence[Run]) -> dict[str, alt.TopLevelMixin]:
         charts["map_against_macs"] = map_against_macs(runs)
     if costs["latency_ms"].notna().any():
         charts["map_against_latency"] = map_against_latency(runs)
+    if len(series.macs_by_block(runs)):
+        charts["macs_by_block"] = macs_by_block(runs)
     return charts
 
 
 def per_class_ap(runs: Sequence[Run]) -> alt.TopLevelMixin:
-    """Draw the average precision of each class as bars, best class of the first run first, runs side by side."""
+    """Draw the average precision of each class as bars with intervals, best class of the first run first."""
     table = series.per_class(runs)
-    order = list(dict.fromkeys(table["class"]))
-    y = alt.Y("class:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, grid=False))
-    bars = alt.Chart(_data(table)).mark_bar(cornerRadiusEnd=2)
-    bars = bars.encode(
+    base = alt.Chart(_data(table)).encode(**_rows(runs, list(dict.fromkeys(table["class"])), "class"))
+    bars = base.mark_bar(cornerRadiusEnd=2, opacity=0.75).encode(
         x=alt.X("AP:Q", scale=_SHARE, title="average precision"),
-        y=y,
         color=_run_colour(runs),
-        tooltip=_tips("run:N", "class:N", "AP:Q", "cAP:Q"),
+        tooltip=_tips("run:N", "class:N", "AP:Q", "low:Q", "high:Q", "cAP:Q"),
     )
-    if len(runs) > 1:
-        bars = bars.encode(yOffset=alt.YOffset("run:N", sort=[run.name for run in runs]))
-    filtered = bars.transform_filter(_shown()).add_params(alt.param(name=SHOWN, value=None))
-    return _finish(filtered, height=alt.Step(22 if len(runs) == 1 else 11), title="Average precision by class")
+    ends = base.mark_rule(style="interval").encode(
+        x=alt.X("low:Q", scale=_SHARE, title="average precision"), x2="high:Q"
+    )
+    layers = alt.layer(bars, ends.transform_filter("isValid(datum.low)")).transform_filter(_shown())
+    layers = layers.add_params(alt.param(name=SHOWN, value=None))
+    return _finish(layers, height=_step(runs), title="Average precision by class")
+
+
+def macs_by_block(runs: Sequence[Run]) -> alt.TopLevelMixin:
+    """Draw the multiply-accumulates of a frame by block of the network, in its order."""
+    table = series.macs_by_block(runs)
+    bars = alt.Chart(_data(table)).mark_bar(cornerRadiusEnd=2, opacity=0.75)
+    bars = bars.encode(
+        x=alt.X("MACs:Q", title="multiply-accumulates per frame", axis=alt.Axis(format="~s", tickCount=5)),
+        color=_run_colour(runs),
+        tooltip=_tips("run:N", "block:N", "MACs:Q"),
+        **_rows(runs, list(dict.fromkeys(table["block"])), "block"),
+    )
+    return _finish(bars, height=_step(runs), title=None)
+
+
+def _rows(runs: Sequence[Run], order: list[str], column: str) -> dict[str, Any]:
+    """Return the channels that give each name a row, and in it each run a line of its own."""
+    y = alt.Y(f"{column}:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, grid=False))
+    if len(runs) == 1:
+        return {"y": y}
+    return {"y": y, "yOffset": alt.YOffset("run:N", sort=[run.name for run in runs])}
+
+
+def _step(runs: Sequence[Run]) -> alt.Step:
+    return alt.Step(22 if len(runs) == 1 else 11)
 
 
 def precision_recall(run: Run) -> alt.TopLevelMixin:
@@ -167,8 +194,12 @@ def confusion(run: Run) -> alt.TopLevelMixin:
 
 
 def warmup(runs: Sequence[Run]) -> alt.TopLevelMixin:
-    """Draw the mAP by frames since the start of the video."""
-    return _lines(runs, series.warmup(runs), "frames_since_start", "frames since the start of the video")
+    """Draw the mAP by frames since the start of the video, in bands that each hold twice the frames of the last."""
+    table = series.warmup(runs)
+    order = list(dict.fromkeys(table["frames_since_start"]))
+    axis = alt.Axis(labelAngle=-45, labelOverlap=False, grid=False)
+    x = alt.X("frames_since_start:O", sort=order, title="frames since the start of the video", axis=axis)
+    return _finish(_line_layer(runs, table, x, "mAP"), height=260, title=None)
 
 
 def portions(runs: Sequence[Run]) -> alt.TopLevelMixin:
@@ -192,7 +223,7 @@ def calibration(runs: Sequence[Run]) -> alt.TopLevelMixin:
     diagonal = ideal.mark_rule(strokeDash=[4, 4]).encode(
         x=alt.datum(0), y=alt.datum(0), x2=alt.datum(1), y2=alt.datum(1)
     )
-    lines = _line_layer(runs, series.calibration(runs), "confidence", "confidence", "accuracy")
+    lines = _line_layer(runs, series.calibration(runs), alt.X("confidence:Q", title="confidence"), "accuracy")
     return _finish(alt.layer(diagonal, lines), height=300, title=None)
 
 
@@ -202,7 +233,8 @@ def training(runs: Sequence[Run]) -> alt.TopLevelMixin:
     panels = []
     for measure in dict.fromkeys(table["measure"]):
         rows = table[table["measure"] == measure].rename(columns={"value": measure})
-        panels.append(_line_layer(runs, rows, "epoch", "epoch", measure).properties(height=170, width=_WIDTH))
+        lines = _line_layer(runs, rows, alt.X("epoch:Q", title="epoch"), measure)
+        panels.append(lines.properties(height=170, width=_WIDTH))
     chart: alt.TopLevelMixin = alt.vconcat(*panels).configure(**chart_config("light"))
     return chart
 
@@ -244,21 +276,22 @@ def _scatter(runs: Sequence[Run], column: str, title: str, number: str) -> alt.T
 
 
 def _lines(runs: Sequence[Run], table: pd.DataFrame, column: str, title: str) -> alt.TopLevelMixin:
-    return _finish(_line_layer(runs, table, column, title, "mAP"), height=260, title=None)
+    return _finish(_line_layer(runs, table, alt.X(f"{column}:Q", title=title), "mAP"), height=260, title=None)
 
 
-def _line_layer(runs: Sequence[Run], table: pd.DataFrame, column: str, title: str, value: str) -> Any:
+def _line_layer(runs: Sequence[Run], table: pd.DataFrame, x: alt.X, value: str) -> Any:
     scale = alt.Scale(zero=True) if "loss" in value else _SHARE
-    others = [name for name in table.columns if name not in {"run", "measure", column, value}]
+    column = x.shorthand
+    others = [name for name in table.columns if name not in {"run", "measure", column[:-2], value}]
     base = alt.Chart(_data(table)).encode(
-        x=alt.X(f"{column}:Q", title=title),
+        x=x,
         y=alt.Y(f"{value}:Q", scale=scale),
         color=_run_colour(runs),
     )
     lines = base.mark_line(strokeWidth=2)
     points = base.mark_point(filled=True, size=45, opacity=1).encode(
         shape=_run_shape(runs),
-        tooltip=_tips("run:N", f"{column}:Q", f"{value}:Q", *(f"{name}:Q" for name in others)),
+        tooltip=_tips("run:N", column, f"{value}:Q", *(f"{name}:Q" for name in others)),
     )
     return alt.layer(lines, points)
 

@@ -5,6 +5,7 @@ Frames that the protocol does not score, and frames labelled with the ignored cl
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from coadtr.evaluation import accuracy, mean_average_precision, per_frame_averag
 from coadtr.evaluation.labels import frames_of_class
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,6 +37,22 @@ __all__ = [
 _POINTS: Final = 200
 
 
+def _once(compute: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """Compute a table once for a run: charts, tables and page all ask for it, and it takes seconds."""
+
+    @wraps(compute)
+    def found(run: Run, **options: Any) -> pd.DataFrame:
+        # Beside the fields of the run, as `functools.cached_property` does it, and so gone with the run.
+        kept: dict[Any, pd.DataFrame] = vars(run).setdefault("_tables", {})
+        key = (compute.__name__, *sorted(options.items()))
+        if key not in kept:
+            kept[key] = compute(run, **options)
+        return kept[key].copy()
+
+    return found
+
+
+@_once
 def precision_recall(run: Run, *, most: int = _POINTS) -> pd.DataFrame:
     """Compute the precision-recall curve of each action over all scored frames.
 
@@ -105,12 +122,17 @@ def thinned(recall: NDArray[Any], precision: NDArray[Any], *, most: int) -> NDAr
         return np.arange(recall.size)
     ranges = most // 2 - 1
     place = np.minimum((recall * ranges).astype(np.intp), ranges - 1)
-    by_height = np.lexsort((precision, place))
-    starts = np.flatnonzero(np.diff(place[by_height], prepend=-1))
-    lowest, highest = by_height[starts], by_height[np.append(starts[1:], place.size) - 1]
-    return np.unique(np.concatenate([lowest, highest, [0, recall.size - 1]]))
+    # Recall ascends, so each range is a run of neighbours: no sorting.
+    first = np.flatnonzero(np.diff(place, prepend=-1))
+    lengths = np.diff(first, append=place.size)
+    kept = [np.array([0, recall.size - 1])]
+    for extreme in (np.minimum, np.maximum):
+        at = np.flatnonzero(precision == np.repeat(extreme.reduceat(precision, first), lengths))
+        kept.append(at[np.flatnonzero(np.diff(place[at], prepend=-1))])
+    return np.unique(np.concatenate(kept))
 
 
+@_once
 def confusion(run: Run) -> pd.DataFrame:
     """Count how the scored frames of each class were answered.
 
@@ -163,6 +185,7 @@ def _count_pairs(labels: NDArray[Any], scores: NDArray[np.float64]) -> NDArray[n
     return counts
 
 
+@_once
 def video_table(run: Run) -> pd.DataFrame:
     """Score each video on its own.
 

@@ -172,7 +172,7 @@ def _write(path: Path, contents: str | bytes) -> None:
 def _page(runs: Sequence[Run], title: str, notes: Sequence[str]) -> str:
     from coadtr.reporting.page import render_page  # noqa: PLC0415 - needs the extra
 
-    return render_page(runs, title=". ".join([title, *notes]))
+    return render_page(runs, title=title, notes=notes)
 
 
 def _write_figures(runs: Sequence[Run], folder: Path, say: Callable[[str], None]) -> None:

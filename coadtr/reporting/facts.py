@@ -21,7 +21,7 @@ class Row:
     Attributes:
         label: What the values are, with their unit.
         note: What it means, for readers who do not know it; may be empty.
-        cells: Value and range of each run; an empty range where there is none.
+        cells: Value and small print (such as its range, in lines) of each run; the latter may be empty.
         group: Heading that the line stands under.
 
     Example:
@@ -36,7 +36,7 @@ class Row:
 
 
 def headline(runs: Sequence[Run]) -> list[Row]:
-    """Return the headline numbers; lines that no run has a value for are left out.
+    """Return the headline numbers, and how they came about; lines that no run has a value for are left out.
 
     Example:
         >>> headline([])
@@ -44,7 +44,7 @@ def headline(runs: Sequence[Run]) -> list[Row]:
     """
     rows = [
         Row(label=label, note=note, group=group, cells=tuple(cell(run.report) for run in runs))
-        for group, label, note, cell in _HEADLINE
+        for group, label, note, cell in (*_HEADLINE, *_throughputs(runs), *_RUNNING)
     ]
     return [row for row in rows if any(text != _NONE for text, _ in row.cells)]
 
@@ -112,16 +112,61 @@ def _latency(report: Mapping[str, Any]) -> _Cell:
     return f"{found['p50']:.2f}", f"p95 {found['p95']:.2f}, p99 {found['p99']:.2f}"
 
 
-def _throughput(report: Mapping[str, Any]) -> _Cell:
-    found = max(_at(report, "throughput") or [], key=lambda item: item["frames_per_second"]["median"], default=None)
-    if found is None:
+def _throughputs(runs: Sequence[Run]) -> list[_Line]:
+    """Return a line for each number of streams that the throughput of a run was measured with."""
+    counts = sorted({item["streams"] for run in runs for item in _at(run.report, "throughput") or []})
+    return [
+        (_COST, f"Frames a second, {count:,} {'stream' if count == 1 else 'streams'}", "", _throughput(count))
+        for count in counts
+    ]
+
+
+def _throughput(streams: int) -> Callable[[Mapping[str, Any]], _Cell]:
+    def cell(report: Mapping[str, Any]) -> _Cell:
+        for item in _at(report, "throughput") or []:
+            if item["streams"] == streams:
+                found = item["frames_per_second"]
+                return f"{found['median']:,.0f}", f"{found['low']:,.0f} to {found['high']:,.0f}"
         return _NONE, ""
-    return f"{found['frames_per_second']['median']:,.0f}", f"{found['streams']} streams"
+
+    return cell
 
 
-_ACCURACY, _COST, _FRAMES = "Accuracy", "Cost of one step", "What was scored"
-_HEADLINE: tuple[tuple[str, str, str, Callable[[Mapping[str, Any]], _Cell]], ...] = (
-    (_ACCURACY, "mAP (%)", "mean average precision per frame, over the classes that occur", _percent("mAP")),
+def _mean_ap(report: Mapping[str, Any]) -> _Cell:
+    value, ends = _percent("mAP")(report)
+    smoothing = _at(report, "smoothing")
+    return value, "\n".join(part for part in (ends, f"smoothed: {_described(smoothing)}" if smoothing else "") if part)
+
+
+def _described(smoothing: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in smoothing.items() if name != "kind" and value is not None}
+    return ", ".join([_text(smoothing.get("kind")), *([_text(rest)] if rest else [])])
+
+
+def _mode(report: Mapping[str, Any]) -> _Cell:
+    mode = _at(report, "mode")
+    return {"step": "step by step", "chunk": "in chunks"}.get(mode, _text(mode)), ""
+
+
+def _smoothing(report: Mapping[str, Any]) -> _Cell:
+    smoothing = _at(report, "smoothing")
+    return _described(smoothing) if smoothing else "none", ""
+
+
+def _audit(report: Mapping[str, Any]) -> _Cell:
+    audit = _at(report, "audit")
+    if not audit:
+        return "not audited", ""
+    cuts, videos, change = (audit.get(name) for name in ("cuts", "videos", "largest_change"))
+    looked = f"{_text(cuts)} cuts in {_text(videos)} videos" if None not in (cuts, videos) else ""
+    changed = "" if change is None else f"largest change {change:g}"
+    return "audited", "\n".join(part for part in (looked, changed) if part)
+
+
+_Line = tuple[str, str, str, "Callable[[Mapping[str, Any]], _Cell]"]
+_ACCURACY, _COST, _FRAMES, _HOW = "Accuracy", "Cost of one step", "What was scored", "How it was replayed"
+_HEADLINE: tuple[_Line, ...] = (
+    (_ACCURACY, "mAP (%)", "mean average precision per frame, over the classes that occur", _mean_ap),
     (_ACCURACY, "mcAP (%)", "calibrated: as if half of the frames were positive", _percent("mcAP")),
     (_ACCURACY, "Frame accuracy (%)", "share of frames whose highest score is right", _percent("accuracy")),
     (_ACCURACY, "Mean accuracy of a video (%)", "", _percent("mean_per_video_accuracy")),
@@ -141,7 +186,6 @@ _HEADLINE: tuple[tuple[str, str, str, Callable[[Mapping[str, Any]], _Cell]], ...
     (_COST, "MACs per frame, published convention", "", _number("macs_per_frame_published", ",.0f")),
     (_COST, "Parameters", "", _number("parameters", ",.0f")),
     (_COST, "Latency, median (ms)", "at batch 1, warm-up excluded", _latency),
-    (_COST, "Most frames a second", "over streams side by side", _throughput),
     (_COST, "State of a stream (KiB)", "", _number("state_bytes_per_stream", ",.1f", 1 / 1024)),
     (_COST, "Peak memory (MiB)", "", _number("peak_memory_bytes", ",.0f", 2**-20)),
     (_FRAMES, "Videos", "", _number("videos", ",.0f")),
@@ -149,6 +193,11 @@ _HEADLINE: tuple[tuple[str, str, str, Callable[[Mapping[str, Any]], _Cell]], ...
     (_FRAMES, "Frames ignored", "labelled with the ignored class", _number("frames_ignored", ",.0f")),
     (_FRAMES, "Frames outside", "left out by the protocol", _number("frames_outside", ",.0f")),
     (_FRAMES, "Frames in all", "", _number("frames_total", ",.0f")),
+)
+_RUNNING: tuple[_Line, ...] = (
+    (_HOW, "Mode", "", _mode),
+    (_HOW, "Smoothing", "of the scores, from past frames only", _smoothing),
+    (_HOW, "Causality", "whether answers change with what comes after", _audit),
 )
 _ORIGIN: Mapping[str, str] = {
     "Protocol": "protocol.name",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from coadtr.reporting import curves, series
+from coadtr.reporting import curves, series, timeline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ _FIGURES: Final = {
     "per_class_ap": (
         "Average precision by class",
         "Classes",
-        "Best class of the first run first. Classes that do not occur have none.",
+        "Best class of the first run first; lines are intervals. Classes that do not occur have none.",
     ),
     "precision_recall": (
         "Precision and recall",
@@ -104,6 +104,11 @@ _FIGURES: Final = {
         "Latency",
         "Higher and further left is better. Latencies compare on one machine only: see where the runs come from.",
     ),
+    "macs_by_block": (
+        "Multiply-accumulates by block",
+        "Blocks",
+        "What a frame costs in each part of the network, as executed, from its input to its head.",
+    ),
     "training": ("Training curves", "Training", "By epoch; the validation is that of the training, not of this test."),
 }
 
@@ -134,7 +139,8 @@ def list_figures(runs: Sequence[Run], charts: Mapping[str, alt.TopLevelMixin]) -
 
 def _tables(runs: Sequence[Run], key: str) -> tuple[Table, ...]:
     if key == "per_class_ap":
-        return (_by_run(series.per_class(runs), "class", ["AP", "cAP"]),)
+        table = series.per_class(runs)
+        return (_by_run(table.assign(AP=_with_ends(table)), "class", ["AP", "cAP"]),)
     if key == "precision_recall":
         return tuple(_precision_table(run) for run in runs)
     if key == "confusion":
@@ -151,6 +157,13 @@ def _tables(runs: Sequence[Run], key: str) -> tuple[Table, ...]:
     table = getattr(series, key)(runs)
     places, *values = [name for name in table.columns if name != "run"]
     return (_by_run(table, places, values),)
+
+
+def _with_ends(table: pd.DataFrame) -> list[str]:
+    return [
+        _cell(value) if pd.isna(low) else f"{_cell(value)} ({_cell(low)} to {_cell(high)})"
+        for value, low, high in zip(table["AP"], table["low"], table["high"], strict=True)
+    ]
 
 
 def _precision_table(run: Run) -> Table:
@@ -174,7 +187,9 @@ def _confusion_table(run: Run) -> Table:
 
 
 def video_table(runs: Sequence[Run]) -> Table:
-    """Return accuracy and mAP of every video, the lowest accuracy of the first run first.
+    """Return accuracy and mAP of every video, in the order of `timeline.list_videos`.
+
+    That is: the lowest mean accuracy over the runs first, and videos of which no frame is scored last.
 
     Example:
         >>> video_table([]).rows
@@ -183,9 +198,12 @@ def video_table(runs: Sequence[Run]) -> Table:
     tables = [curves.video_table(run).assign(run=run.name) for run in runs]
     if not tables:
         return Table(caption="Videos", columns=("video",), rows=())
-    joined = pd.concat(tables, ignore_index=True).sort_values("accuracy", kind="stable")
-    found = _by_run(joined, "video", [name for name in ("accuracy", "mAP") if name in joined.columns])
-    return Table(caption="Videos, least accurate first", columns=found.columns, rows=found.rows)
+    order = list(dict.fromkeys(video["name"] for video in timeline.list_videos(runs)))
+    joined = pd.concat(tables, ignore_index=True)
+    placed = joined.iloc[joined["video"].map(order.index).argsort(kind="stable")]
+    found = _by_run(placed, "video", ["accuracy", "mAP"])
+    mean = ", by the mean over the runs" if len(runs) > 1 else ""
+    return Table(caption=f"Videos, least accurate first{mean}", columns=found.columns, rows=found.rows)
 
 
 def _by_run(table: pd.DataFrame, places: str, values: Sequence[str]) -> Table:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import coadtr
 from coadtr.errors import ConfigError
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["render_page"]
 
+_SCRIPTS: Final = ("charts.js", "unpack.js", "timeline.js", "moving.js", "page.js")  # in this order, in one function
 
-def render_page(runs: Sequence[Run], *, title: str) -> str:
+
+def render_page(runs: Sequence[Run], *, title: str, notes: Sequence[str] = ()) -> str:
     """Render the report of some runs as one HTML page.
 
     Styles, code, charts and the scores of every frame are inside. Scores are kept in 65,535 steps and unpacked when a
@@ -29,6 +32,7 @@ def render_page(runs: Sequence[Run], *, title: str) -> str:
     Args:
         runs: The runs, at least one, each name once. Whether they may be compared is for the caller to judge.
         title: Heading of the page.
+        notes: What readers should know first, such as in what the runs differ; a banner below the heading.
 
     Returns:
         The page, in UTF-8 when written.
@@ -51,6 +55,7 @@ def render_page(runs: Sequence[Run], *, title: str) -> str:
     order = series.class_order(runs)
     page: str = _template().render(
         title=title,
+        notes=list(notes),
         runs=names,
         groups=_grouped(facts.headline(runs)),
         level=_level(runs),
@@ -61,7 +66,7 @@ def render_page(runs: Sequence[Run], *, title: str) -> str:
         index=script_json(_index(runs, order, drawn)),
         classes=order,
         style=_asset("page.css"),
-        script=_asset("page.js"),
+        script="\n".join(map(_asset, _SCRIPTS)),
         libraries=_libraries(),
         version=coadtr.__version__,
         levels=LEVELS,
@@ -127,7 +132,15 @@ def _template() -> Any:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["breakable"] = _breakable
     return environment.from_string(_asset("page.html.j2"))
+
+
+def _breakable(name: str) -> Any:
+    """Let a long name go on in the next line after a sign between words, and nowhere else."""
+    from markupsafe import Markup, escape  # noqa: PLC0415  (comes with Jinja2)
+
+    return Markup("<wbr>").join(map(escape, re.split(r"(?<=[-_/.])(?=\w)", name)))
 
 
 _GLOBALS = "window.vegaEmbed = vegaEmbed;"

@@ -19,6 +19,7 @@ __all__ = [
     "class_order",
     "confusion",
     "cost",
+    "macs_by_block",
     "per_class",
     "portions",
     "precision_recall",
@@ -41,18 +42,22 @@ def class_order(runs: Sequence[Run]) -> list[str]:
 
 
 def per_class(runs: Sequence[Run]) -> pd.DataFrame:
-    """Return ``run, class, AP, cAP``, one row a run and class that occurs, best class of the first run first.
+    """Return ``run, class, AP, low, high, cAP``, one row a run and class that occurs, best of the first run first.
+
+    ``low`` and ``high`` bound the interval of the AP; they are missing where it cannot be had.
 
     Example:
         >>> list(per_class([]))
-        ['run', 'class', 'AP', 'cAP']
+        ['run', 'class', 'AP', 'low', 'high', 'cAP']
     """
-    rows = [
-        {"run": run.name, "class": name, "AP": value, "cAP": run.report.get("per_class_cAP", {}).get(name)}
-        for run in runs
-        for name, value in sorted(run.report["per_class_AP"].items(), key=lambda item: -item[1])
-    ]
-    return pd.DataFrame(rows, columns=["run", "class", "AP", "cAP"])
+    rows = []
+    for run in runs:
+        ends = (run.report.get("intervals") or {}).get("per_class_AP") or {}
+        calibrated = run.report.get("per_class_cAP", {})
+        for name, value in sorted(run.report["per_class_AP"].items(), key=lambda item: -item[1]):
+            rows.append((run.name, name, value, *(ends.get(name) or (None, None)), calibrated.get(name)))
+    table = pd.DataFrame(rows, columns=["run", "class", "AP", "low", "high", "cAP"])
+    return table.astype(dict.fromkeys(("AP", "low", "high", "cAP"), "float64"))
 
 
 def precision_recall(runs: Sequence[Run]) -> pd.DataFrame:
@@ -78,11 +83,25 @@ def confusion(runs: Sequence[Run]) -> pd.DataFrame:
 def warmup(runs: Sequence[Run]) -> pd.DataFrame:
     """Return ``run, frames_since_start, mAP, frames`` where frames of that age show an action.
 
+    A band of ages is named by its ends, such as ``4-7``, or ``1,024 on``; bands come youngest first.
+
     Example:
         >>> list(warmup([]))
         ['run', 'frames_since_start', 'mAP', 'frames']
     """
-    return _stack(runs, curves.warmup, ["frames_since_start", "mAP", "frames"]).dropna(subset=["mAP"])
+    columns = ["frames_since_start", "mAP", "frames", "first"]
+    table = _stack(runs, _bands, columns).sort_values("first", kind="stable")
+    return table.dropna(subset=["mAP"]).drop(columns="first").reset_index(drop=True)
+
+
+def _bands(run: Run) -> pd.DataFrame:
+    table = curves.warmup(run)
+    edges = run.report["warmup"]["edges"] if run.report["warmup"] else []
+    names = [
+        f"{first:,.0f} on" if after is None else f"{first:,.0f}" + (f"-{after - 1:,.0f}" if after - first > 1 else "")
+        for first, after in zip(edges, [*edges[1:], None], strict=False)  # no edge: no band
+    ]
+    return table.assign(first=table["frames_since_start"], frames_since_start=names[: len(table)])
 
 
 def portions(runs: Sequence[Run]) -> pd.DataFrame:
@@ -141,6 +160,19 @@ def cost(runs: Sequence[Run]) -> pd.DataFrame:
         macs = run.report.get("macs_per_frame")
         rows.append((run.name, run.report["mAP"], low, high, macs, latency))
     return pd.DataFrame(rows, columns=["run", "mAP", "low", "high", "MACs", "latency_ms"])
+
+
+def macs_by_block(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return ``run, block, MACs``: multiply-accumulates of a frame, as executed, in the order of the network.
+
+    Example:
+        >>> list(macs_by_block([]))
+        ['run', 'block', 'MACs']
+    """
+    rows = [
+        (run.name, block, value) for run in runs for block, value in (run.report.get("macs_by_block") or {}).items()
+    ]
+    return pd.DataFrame(rows, columns=["run", "block", "MACs"])
 
 
 def training(runs: Sequence[Run]) -> pd.DataFrame:

@@ -65,6 +65,7 @@ def chart_config(mode: str, *, background: str | None = None) -> dict[str, Any]:
         "title": {"color": page["ink"], "fontSize": 13, "fontWeight": 500, "anchor": "start"},
         "text": {"color": page["ink"]},
         "rule": {"color": page["faint"]},
+        "style": {"interval": {"color": page["ink"], "strokeWidth": 1.5}},
         "view": {"stroke": None},
     }
 

@@ -94,7 +94,10 @@ def _specification(chart: Any, *, height: Any) -> dict[str, Any]:
 
 
 def list_videos(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Describe the videos of all runs, those with the lowest mean accuracy first, then those without a value.
+    """Describe the videos of all runs, in the order of the picker and of the table of videos.
+
+    The lowest mean accuracy over the runs comes first, of equal ones the name that sorts first; videos of which no
+    frame is scored come last. Recordings of one name but of different lengths are different videos.
 
     Args:
         runs: The runs.

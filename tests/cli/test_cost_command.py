@@ -114,7 +114,7 @@ def test_a_checkpoint_takes_only_the_backbone_that_it_was_trained_on(tmp_path: P
     [
         ("weights=IMAGENET1K_V1", ("weights=IMAGENET1K_V1 is for a backbone",)),
         ("clip=16", ("clip=16 is for a backbone",)),
-        ("streams=[1,0]", ("streams must be whole numbers of at least 1", "[1, 0]")),
+        ("streams=[1,0]", ("streams must be a list of whole numbers of at least 1", "[1, 0]")),
         ("frame.height=0", ("height must be a whole number of at least 1, got 0",)),
         ("steps=0", ("steps must be",)),
         ("table=true out=x.json", ("out=x.json is for one model",)),

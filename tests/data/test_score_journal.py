@@ -51,6 +51,30 @@ def test_other_answers_start_anew(tmp_path: Path) -> None:
     other.close()
 
 
+def test_a_process_of_a_dead_replay_cannot_put_in_its_answers(tmp_path: Path) -> None:
+    old, new = _journal(tmp_path), _journal(tmp_path, identity="two")
+    assert old.open() == 0
+    old.add(_video("a"))
+    old.close()
+    assert new.open() == 1
+    old.add(_video("a"))
+    assert "a" not in new
+    new.close()
+
+
+def test_one_process_tells_the_others_that_it_gave_up(tmp_path: Path) -> None:
+    journal = _journal(tmp_path)
+    journal.open()
+    assert not _journal(tmp_path).failed
+    journal.give_up()
+    assert _journal(tmp_path).failed
+    journal.close()
+    again = _journal(tmp_path)
+    again.open()
+    assert not again.failed
+    again.close()
+
+
 def test_a_damaged_part_is_answered_again(tmp_path: Path) -> None:
     journal = _journal(tmp_path)
     journal.open()

@@ -209,7 +209,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> AsynchronousDevice:
         self.device = torch.device("cuda")
 
     monkeypatch.setattr(RandomStreams, "__init__", on_device)
-    monkeypatch.setattr(torch.cuda, "synchronize", fake.synchronize)
+    monkeypatch.setattr(torch.accelerator, "synchronize", fake.synchronize)
     monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter_ns=fake.perf_counter_ns))
     return fake
 
@@ -308,7 +308,7 @@ def test_a_first_window_that_sees_ahead_is_found_by_the_audit() -> None:
 
     video = ReplayVideo("v", np.random.default_rng(0).normal(size=(100, 4)), np.zeros(100, dtype=np.int64))
     with pytest.raises(CausalityError, match="video 'v': the score of frame 0 changed"):
-        audit_causality(peeking, [video])
+        audit_causality(lambda found: [peeking(one) for one in found], [video])
 
 
 @pytest.mark.parametrize("name", PRESETS)

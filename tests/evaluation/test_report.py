@@ -53,12 +53,15 @@ def report(window_mean: Detector[Any], make_videos: Callable[..., list[ReplayVid
 
 
 def test_report_says_what_was_scored_what_it_cost_and_where_it_came_from(report: dict[str, Any]) -> None:
-    assert (report["format"], report["version"]) == ("coadtr-report", 1)
+    assert (report["format"], report["version"]) == ("coadtr-report", 2)
     assert report["macs_unit"] == "multiply-accumulates"
     assert (report["macs_per_frame"], report["macs_per_frame_published"]) == (30, 9.6e6)
     assert report["parameters"] == 35
     assert report["state_bytes_per_stream"] == 200
     assert set(report["step_latency_ms"]) == {"p50", "p95", "p99", "mean", "steps"}
+    assert sum(report["macs_by_block"].values()) == 30
+    assert report["weights_bytes"] == 4 * 35
+    assert (report["throughput"], report["intervals"], report["audit"]) == ([], None, None)
     assert report["classes_absent"] == ["fly"]
     assert report["frames_total"] == 100
     assert report["frames_total"] == sum(report[f"frames_{part}"] for part in ("scored", "ignored", "outside"))

@@ -25,6 +25,9 @@ ARGUMENTS = [
 ]  # fmt: skip
 READY = "html[data-ready=yes]"
 SKILLS = (("cooadtr_b1", 2.0), ("cooadtr_b2", 2.6))
+LONG_NAMES = ("salads-cooadtr_b1", "salads-cooadtr_b2", "salads-oadtr_b1")
+# Resolves when what was asked for has been painted.
+PAINTED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 Page = Any
 
 
@@ -96,15 +99,21 @@ def _artefacts(tmp_path: Path) -> Path:
 
 def _span(page: Page) -> tuple[float, float]:
     """Return the visible frames, when they have been drawn."""
-    page.wait_for_timeout(400)
+    page.evaluate(PAINTED)
     stage = page.locator("#stage")
     return float(stage.get_attribute("data-low")), float(stage.get_attribute("data-high"))
 
 
 def _scroll_through(page: Page) -> None:
-    for _ in range(40):
-        page.mouse.wheel(0, 500)
-        page.wait_for_timeout(60)
+    painted = f"({PAINTED})()"
+    page.evaluate(
+        f"""async () => {{
+          for (const chart of document.querySelectorAll(".chart")) {{
+            chart.scrollIntoView({{ behavior: "instant" }});
+            await {painted};
+          }}
+        }}"""
+    )
     page.wait_for_function("[...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('svg'))")
 
 
@@ -123,6 +132,7 @@ def test_worst_video_is_open_and_any_other_can_be_picked(visit: Callable[..., Pa
     page.wait_for_selector(f"#stage:not([data-video='{names[-1]}'])")
 
 
+@pytest.mark.slow
 def test_timeline_zooms_and_moves_by_key_button_wheel_and_drag(visit: Callable[..., Page], two_runs: Path) -> None:
     page = visit(two_runs)
     _, frames = _span(page)
@@ -151,6 +161,7 @@ def test_timeline_zooms_and_moves_by_key_button_wheel_and_drag(visit: Callable[.
     assert _span(page) == (0, frames)
 
 
+@pytest.mark.slow
 def test_zoomed_in_every_frame_is_drawn_and_zoomed_out_the_extremes(visit: Callable[..., Page], two_runs: Path) -> None:
     page = visit(two_runs)
     page.click("[data-none=legend]")
@@ -163,7 +174,7 @@ def test_zoomed_in_every_frame_is_drawn_and_zoomed_out_the_extremes(visit: Calla
     low, high = _span(page)
     points = int(page.locator("#stage").get_attribute("data-points"))
     assert high - low <= points <= high - low + 4
-    assert "every frame drawn" in page.inner_text("#status")
+    page.wait_for_function("document.getElementById('status').textContent.includes('every frame drawn')")
 
 
 def test_pointing_reads_time_frame_class_and_score(visit: Callable[..., Page], two_runs: Path) -> None:
@@ -210,7 +221,8 @@ def test_names_that_are_markup_stay_text(visit: Callable[..., Page], tmp_path: P
     assert page.locator("img").count() == 0
     for place in range(3):
         page.select_option("#video", str(place))
-        page.wait_for_timeout(400)
+        name = page.evaluate(f"JSON.parse(document.getElementById('index').textContent).videos[{place}].name")
+        page.wait_for_function("(name) => document.getElementById('stage').dataset.video === name", arg=name)
     assert set(page.locator("#legend label > span").all_inner_texts()) == set(NASTY)
     _scroll_through(page)
 
@@ -218,12 +230,13 @@ def test_names_that_are_markup_stay_text(visit: Callable[..., Page], tmp_path: P
 SCREENS = {
     "desktop-light": (1280, "light"),
     "desktop-dark": (1280, "dark"),
-    "phone": (360, "light"),
     "projector": (1920, "dark"),
 }
 
 
-@pytest.mark.parametrize("name", SCREENS)
+@pytest.mark.parametrize(
+    "name", ["desktop-light", *(pytest.param(name, marks=pytest.mark.slow) for name in ("desktop-dark", "projector"))]
+)
 def test_page_fits_the_screen(visit: Callable[..., Page], two_runs: Path, tmp_path: Path, name: str) -> None:
     width, scheme = SCREENS[name]
     page = visit(two_runs, width=width, scheme=scheme)
@@ -242,7 +255,69 @@ def test_page_fits_the_screen(visit: Callable[..., Page], two_runs: Path, tmp_pa
     page.click("#theme")
     after = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert after != paper
-    page.wait_for_timeout(500)
+    page.wait_for_selector("#stage:not([aria-busy]) canvas")
+
+
+def test_three_long_names_fit_a_phone(visit: Callable[..., Page], tmp_path: Path) -> None:
+    ahead = {"horizons_s": [0.25, 0.5], "mAP": [0.4, 0.3], "mcAP": [0.5, 0.4]}
+    smoothing = {"kind": "exponential", "decay": 0.8}
+    options: dict[str, Any] = {"changes": {"anticipation": ahead, "smoothing": smoothing}}
+    names = ["background", *(f"place_cucumber_into_bowl_{index}" for index in range(5))]
+    runs = [write_run(tmp_path / name, seed=seed, class_names=names, classes=6, **options)
+            for seed, name in enumerate(LONG_NAMES)]  # fmt: skip
+    path = tmp_path / "page.html"
+    title = f"Report: {', '.join(LONG_NAMES)}"
+    notes = [f"These runs differ in data: {'x' * 40} against {'y' * 40}"]
+    path.write_text(render_page(find_runs(runs), title=title, notes=notes), encoding="utf-8")
+    page = visit(path, width=360)
+    page.evaluate("document.querySelectorAll('details').forEach((part) => (part.open = true))")
+    _scroll_through(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    cut = page.evaluate(
+        """[...document.querySelectorAll(".chart")].flatMap((chart) => {
+          const box = chart.getBoundingClientRect();
+          const outside = (text) => {
+            const found = text.getBoundingClientRect();
+            return found.left < box.left - 1 || found.right > box.right + 1;
+          };
+          return [...chart.querySelectorAll("svg text")].filter(outside)
+            .map((text) => `${chart.dataset.chart}: ${text.textContent}`);
+        })"""
+    )
+    assert cut == []
+    # A column is at least as wide as the longest part of its name, and its table scrolls inside its own box.
+    assert page.evaluate(
+        """[...document.querySelectorAll("th")].every((head) => head.scrollWidth <= head.clientWidth + 1)
+        && [...document.querySelectorAll(".scroll")].every((box) => box.getBoundingClientRect().right <= 361)"""
+    )
+    page.evaluate("document.querySelectorAll('details').forEach((part) => (part.open = false))")
+    page.evaluate("window.scrollTo({top: 0, behavior: 'instant'})")
+    page.screenshot(path=_artefacts(tmp_path) / "phone.png", full_page=True)
+
+
+def test_frames_of_two_classes_and_frames_not_scored_are_read(visit: Callable[..., Page], tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", videos=1, multi_hot=True, protocol="oadtr")
+    (run,) = find_runs([folder])
+    (video,) = run.scores.videos
+    path = tmp_path / "page.html"
+    path.write_text(render_page([run], title="Multi-hot"), encoding="utf-8")
+    page = visit(path)
+    page.focus("#stage")
+    for _ in range(6):
+        page.keyboard.press("+")
+    page.keyboard.press("Home")
+    page.keyboard.press(".")  # the middle of the eight frames in view
+    read = {}
+    for frame in (4, 3, 2, 1, 0):
+        page.wait_for_function(f"document.getElementById('status').textContent.includes('frame {frame}')")
+        read[frame] = page.inner_text("#status")
+        page.keyboard.press(",")
+    for frame, words in read.items():
+        shown = [name for name, label in zip(run.scores.class_names, video.labels[frame], strict=True) if label]
+        assert f": shows {', '.join(shown)}. " in words
+        assert ("(not scored)" in words) == (not video.scored[frame])
+    assert max(video.labels[:5].sum(axis=1)) == 2
+    assert not video.scored[:5].any()
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import vl_convert
 
-from coadtr.reporting import charts, series
+from coadtr.reporting import charts, figures, series
 from coadtr.reporting.runs import find_runs
 from coadtr.reporting.theme import DASHES, HUES, PAGE
 from coadtr.reporting.timeline import scores_chart
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MANY = {
     "per_class_ap", "precision_recall_1", "precision_recall_2", "confusion_1", "confusion_2", "warmup", "portions",
-    "starts", "calibration", "training", "map_against_macs", "map_against_latency",
+    "starts", "calibration", "training", "map_against_macs", "map_against_latency", "macs_by_block",
 }  # fmt: skip
 
 
@@ -38,7 +38,10 @@ def test_two_runs_have_every_chart_but_anticipation(make_run: Callable[..., Path
 
 def test_parts_that_are_null_have_no_chart(make_run: Callable[..., Path]) -> None:
     nothing = dict.fromkeys(
-        ("portions", "starts", "calibration", "warmup", "intervals", "macs_per_frame", "step_latency_ms")
+        (
+            *("portions", "starts", "calibration", "warmup", "intervals"),
+            *("macs_per_frame", "macs_by_block", "step_latency_ms"),
+        )
     )
     runs = find_runs([make_run("a", changes=nothing, training=False)])
     assert set(charts.all_charts(runs)) == {"per_class_ap", "precision_recall", "confusion"}
@@ -57,9 +60,40 @@ def test_bars_show_the_values_of_the_report_best_class_first(make_run: Callable[
     rows = {(row["run"], row["class"]): float(row["AP"]) for row in _rows(spec)}
     wanted = {(run.name, name): value for run in runs for name, value in run.report["per_class_AP"].items()}
     assert rows == pytest.approx(wanted, abs=1e-5)
-    order = spec["encoding"]["y"]["sort"]
+    order = spec["layer"][0]["encoding"]["y"]["sort"]
     first = runs[0].report["per_class_AP"]
     assert order == sorted(first, key=lambda name: -first[name])
+
+
+def test_bars_carry_the_intervals_that_there_are(make_run: Callable[..., Path]) -> None:
+    ends = {"level": 0.95, "mAP": None, "mcAP": None, "accuracy": None}
+    (run,) = find_runs([make_run("a", changes={"intervals": {**ends, "per_class_AP": {"class_1": [0.25, 0.75]}}})])
+    spec = charts.per_class_ap([run]).to_dict()
+    rows = {row["class"]: (row["low"], row["high"]) for row in _rows(spec)}
+    assert rows["class_1"] == ("0.25", "0.75")
+    assert rows["class_2"] == ("", "")
+    assert (spec["layer"][1]["encoding"]["x"]["field"], spec["layer"][1]["encoding"]["x2"]["field"]) == ("low", "high")
+    (figure,) = figures.list_figures([run], {"per_class_ap": charts.per_class_ap([run])})
+    cells = {row[0]: row[1] for row in figure.tables[0].rows}
+    assert cells["class_1"].endswith(" (0.250 to 0.750)")
+    assert "(" not in cells["class_2"]
+
+
+def test_bands_of_the_warm_up_are_names_in_their_order(make_run: Callable[..., Path]) -> None:
+    part = {"edges": [0, 1, 2, 4, 1024], "mAP": [0.1, 0.2, None, 0.4, 0.5], "frames": [4, 4, 0, 99, 12]}
+    runs = find_runs([make_run("a", changes={"warmup": part}), make_run("b", changes={"warmup": None})])
+    spec = charts.warmup(runs).to_dict()
+    found = [(row["frames_since_start"], row["mAP"], float(row["frames"])) for row in _rows(spec)]
+    assert found == [("0", "0.1", 4), ("1", "0.2", 4), ("4-1,023", "0.4", 99), ("1,024 on", "0.5", 12)]
+    x = spec["layer"][0]["encoding"]["x"]
+    assert (x["type"], x["sort"]) == ("ordinal", ["0", "1", "4-1,023", "1,024 on"])
+
+
+def test_blocks_keep_the_order_of_the_network(make_run: Callable[..., Path]) -> None:
+    runs = find_runs([make_run("a", macs=1001), make_run("b", changes={"macs_by_block": None})])
+    spec = charts.macs_by_block(runs).to_dict()
+    assert [tuple(row.values()) for row in _rows(spec)] == [("a", "embed", "500"), ("a", "encoder.0", "501")]
+    assert spec["encoding"]["y"]["sort"] == ["embed", "encoder.0"]
 
 
 def test_a_class_keeps_hue_and_dash_whichever_are_drawn() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from coadtr.errors import ConfigError
-from coadtr.reporting import facts
+from coadtr.reporting import facts, figures
 from coadtr.reporting.packing import unpack_video
 from coadtr.reporting.page import render_page
 from coadtr.reporting.runs import find_runs
@@ -92,7 +92,7 @@ def test_page_can_be_read_aloud(make_run: Callable[..., Path]) -> None:
     assert all(found.get("scope") in {"row", "col", "rowgroup"} for found in heads)
     assert tags.count("caption") == tags.count("table")
     drawn = [found for _, found in page.elements if "data-chart" in found]
-    assert len(drawn) == 12
+    assert len(drawn) == 13
     assert all(found["role"] == "img" and found["aria-label"] for found in drawn)
     identities = [found["id"] for _, found in page.elements if "id" in found]
     assert len(identities) == len(set(identities))
@@ -119,6 +119,44 @@ def test_worst_video_comes_first(make_run: Callable[..., Path]) -> None:
     assert values == sorted(values)
     assert values[0] < values[-1]
     assert [len(video["runs"]) for video in videos] == [2] * 6
+
+
+def test_videos_of_several_runs_stand_in_one_order(make_run: Callable[..., Path]) -> None:
+    runs = find_runs([make_run("a", videos=6), make_run("b", videos=6, seed=1, skill=1.0)])
+    table = figures.video_table(runs)
+    assert [row[0] for row in table.rows] == [video["name"] for video in list_videos(runs)]
+    assert table.columns == ("video", "accuracy, a", "mAP, a", "accuracy, b", "mAP, b")
+    means = [float(row[1]) + float(row[3]) for row in table.rows]
+    assert means == pytest.approx(sorted(means), abs=2e-3)
+
+
+def test_notes_are_a_banner_below_the_heading(make_run: Callable[..., Path]) -> None:
+    runs = find_runs([make_run("a")])
+    text = render_page(runs, title="Title", notes=["First <b>", "Second"])
+    banner = text.partition('<aside class="notes"')[2].partition("</aside>")[0]
+    assert "First &lt;b&gt;" in banner
+    assert "Second" in banner
+    assert "<h1>Title</h1>" in text
+    assert '<aside class="notes"' not in render_page(runs, title="Title")
+
+
+def test_long_names_may_break_between_words_alone(make_run: Callable[..., Path]) -> None:
+    text = render_page(find_runs([make_run("salads-oadtr_b1"), make_run("<i>-x", seed=1)]), title="Names")
+    assert "salads-<wbr>oadtr_<wbr>b1" in text
+    assert "&lt;i&gt;-<wbr>x" in text
+
+
+def test_mode_smoothing_audit_and_throughput_are_named(make_run: Callable[..., Path]) -> None:
+    smoothing, audit = {"kind": "exponential", "decay": 0.8}, {"videos": 4, "cuts": 16, "largest_change": 0.0}
+    plain = make_run("a", changes={"throughput": None})
+    runs = find_runs([plain, make_run("b", changes={"smoothing": smoothing, "audit": audit, "mode": "chunk"})])
+    rows = {row.label: row.cells for row in facts.headline(runs)}
+    assert [value for value, _ in rows["Mode"]] == ["step by step", "in chunks"]
+    assert [value for value, _ in rows["Smoothing"]] == ["none", "exponential, decay 0.8"]
+    assert rows["Causality"] == (("not audited", ""), ("audited", "16 cuts in 4 videos\nlargest change 0"))
+    assert "smoothed" not in rows["mAP (%)"][0][1]
+    assert rows["mAP (%)"][1][1].endswith("\nsmoothed: exponential, decay 0.8")
+    assert rows["Frames a second, 16 streams"] == (("-", ""), ("14,400", "850 to 16,000"))
 
 
 def test_headline_shows_value_and_interval(make_run: Callable[..., Path]) -> None:

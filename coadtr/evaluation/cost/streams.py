@@ -49,9 +49,9 @@ class RandomStreams:
             self.wait()
 
     def wait(self) -> None:
-        """Wait until a GPU is done."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        """Wait until an accelerator (CUDA, MPS, XPU, ...) is done."""
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
 
 
 def check_timing(*, warmup: int, steps: int, threads: int | None) -> None:
