@@ -28,7 +28,8 @@ def explain(error: Exception, *, command: str, folder: Path) -> str:
             return f"{name}={choice}: there is no such choice; choose one of {', '.join(choices)}"
         return f"{error.missing_cfg_file}: there are no such settings; {remedy}"
     if isinstance(error, OverrideParseException):
-        return f"{error.override!r} cannot be read ({_first_line(error)}); give settings as name=value"
+        quote = "and quote a value with brackets or commas inside the word, as in 'name=\"a (b), c\"'"
+        return f"{error.override!r} cannot be read ({_first_line(error)}); give settings as name=value, {quote}"
     if isinstance(error, ConfigCompositionException) and str(error).startswith("Could not override '"):
         name = str(error).split(chr(39))[1]
         if name.startswith("options."):

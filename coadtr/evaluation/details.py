@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from coadtr.errors import ConfigError
+from coadtr.errors import ConfigError, DataError
 from coadtr.evaluation.metrics import (
     HORIZONS_S,
     OFFSETS_S,
@@ -24,6 +25,7 @@ from coadtr.evaluation.metrics import (
 )
 from coadtr.evaluation.metrics.anticipation import frames_ahead
 from coadtr.evaluation.metrics.delay import FALSE_POSITIVES_PER_HOUR
+from coadtr.evaluation.metrics.videos import kept_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,7 +43,7 @@ class DetailSettings:
 
     Attributes:
         resamples: Resamples of the videos for the confidence intervals; 0 leaves the intervals out.
-        level: Share of the resamples that an interval holds.
+        level: Share of such intervals that are to hold the truth.
         seed: Seed of the resamples.
         false_positives_per_hour: False alarms allowed where the detection delay is taken.
 
@@ -83,13 +85,17 @@ def evaluate_details(
 
     Returns:
         JSON-ready values: ``intervals``, ``portions``, ``segmental`` (None for labels of several classes a frame),
-        ``starts``, ``delay`` (None where a rate is unknown), ``calibration``, ``warmup``, ``anticipation`` (None
-        where nothing is predicted ahead).
+        ``starts`` (likewise), ``delay``, ``calibration``, ``warmup``, ``anticipation`` (None where nothing is
+        predicted ahead). ``starts``, ``delay`` and ``anticipation`` are None where the rate of a video is unknown: not
+        given, or no positive number. ``anticipation`` has those horizons that every video can be scored at: they
+        lie at least half a frame ahead at its rate, and not beyond what the detector predicts, so one fast or slow
+        video takes horizons from all. It is None where none is left. If all rates are equal, of several horizons that
+        mean the same frame the one nearest to it is kept.
 
     Raises:
         ConfigError: The classes do not fit.
         ShapeError: A video has another number of classes.
-        DataError: A label is outside the classes.
+        DataError: There is no video, or no frame is scored; a label is outside the classes, or a score is nan.
 
     Example:
         >>> from coadtr.data import VideoScores
@@ -104,6 +110,8 @@ def evaluate_details(
     masks = [video.scored for video in held]
     named: dict[str, Any] = {"class_names": class_names, "background": background, "ignored": ignored}
     everywhere = {**named, "scored": masks}
+    if not any(mask.any() for mask in kept_frames(labels, num_classes=len(class_names), ignored=ignored, scored=masks)):
+        raise DataError(f"no frame is scored in {len(held)} videos; check the split and the protocol")
     plain, calibrated = (
         portion_average_precision(labels, scores, **everywhere, calibrated=wanted) for wanted in (False, True)
     )
@@ -117,7 +125,8 @@ def evaluate_details(
         "intervals": _intervals(labels, scores, everywhere, settings),
         "portions": {"mAP": list(plain.mean), "mcAP": list(calibrated.mean)},
         "segmental": None if several else segmental_scores(labels, scores, **everywhere).to_dict(),
-        **_in_seconds(held, named, settings),
+        "starts": None if several else _starts(held, everywhere),
+        "delay": _delay(held, everywhere, settings),
         "calibration": None if calibration is None else calibration.to_dict(),
         "warmup": warmup_precision(labels, scores, **everywhere).to_dict(),
         "anticipation": _anticipation(held, labels, everywhere),
@@ -134,41 +143,53 @@ def _intervals(
     ).to_dict()
 
 
-def _in_seconds(held: list[VideoScores], named: dict[str, Any], settings: DetailSettings) -> dict[str, Any]:
-    labels, scores = [video.labels for video in held], [video.scores for video in held]
-    masks = [video.scored for video in held]
-    rates = [video.rate_hz for video in held if video.rate_hz is not None]
-    if len(rates) < len(held):
-        return {"starts": None, "delay": None}
-    special = {"background": named["background"], "ignored": named["ignored"], "scored": masks}
-    starts = point_average_precision(
-        action_starts(labels, num_classes=len(named["class_names"]), **special),
-        detect_starts(scores, **special),
+def _rates(held: list[VideoScores]) -> list[float] | None:
+    """Return frames a second of all videos, or None if that of one is unknown."""
+    known = [video.rate_hz for video in held if video.rate_hz is not None]
+    known = [rate for rate in known if math.isfinite(rate) and rate > 0]
+    return known if len(known) == len(held) else None
+
+
+def _starts(held: list[VideoScores], everywhere: dict[str, Any]) -> dict[str, Any] | None:
+    rates = _rates(held)
+    if rates is None:
+        return None
+    class_names = everywhere["class_names"]
+    special = {role: everywhere[role] for role in ("background", "ignored", "scored")}
+    return point_average_precision(
+        action_starts([video.labels for video in held], num_classes=len(class_names), **special),
+        detect_starts([video.scores for video in held], **special),
         rates_hz=rates,
-        class_names=named["class_names"],
+        class_names=class_names,
         offsets_s=OFFSETS_S,
-    )
-    delay = detection_delay(
-        labels,
-        scores,
-        **named,
-        scored=masks,
-        rates_hz=rates,
-        false_positives_per_hour=settings.false_positives_per_hour,
-    )
-    return {"starts": starts.to_dict(), "delay": delay.to_dict()}
+    ).to_dict()
+
+
+def _delay(held: list[VideoScores], everywhere: dict[str, Any], settings: DetailSettings) -> dict[str, Any] | None:
+    rates = _rates(held)
+    if rates is None:
+        return None
+    allowed = settings.false_positives_per_hour
+    labels, scores = [video.labels for video in held], [video.scores for video in held]
+    return detection_delay(labels, scores, **everywhere, rates_hz=rates, false_positives_per_hour=allowed).to_dict()
 
 
 def _anticipation(
     held: list[VideoScores], labels: list[NDArray[Any]], everywhere: dict[str, Any]
 ) -> dict[str, Any] | None:
-    ahead = [video.ahead for video in held if video.ahead is not None]
-    rates = [video.rate_hz for video in held if video.rate_hz is not None]
-    if len(ahead) < len(held) or len(rates) < len(held):
+    ahead, rates = [video.ahead for video in held if video.ahead is not None], _rates(held)
+    if len(ahead) < len(held) or rates is None:
         return None
-    # Horizons that the detector does not reach at every rate are left out, not guessed.
+    # Horizons that cannot be scored at every rate are left out, not guessed.
     reach = list(zip(ahead, rates, strict=True))
-    horizons = [at for at in HORIZONS_S if all(frames_ahead(at, rate) <= part.shape[1] for part, rate in reach)]
+    horizons = [
+        at
+        for at in HORIZONS_S
+        if all(at * rate >= 0.5 and frames_ahead(at, rate) <= part.shape[1] for part, rate in reach)
+    ]
+    if len(set(rates)) == 1:
+        far_first = sorted(horizons, key=lambda at: -abs(at * rates[0] - frames_ahead(at, rates[0])))
+        horizons = sorted({frames_ahead(at, rates[0]): at for at in far_first}.values())
     if not horizons:
         return None
     return anticipation_average_precision(labels, ahead, rates_hz=rates, horizons_s=horizons, **everywhere).to_dict()

@@ -172,7 +172,12 @@ def macs_by_block(runs: Sequence[Run]) -> pd.DataFrame:
     rows = [
         (run.name, block, value) for run in runs for block, value in (run.report.get("macs_by_block") or {}).items()
     ]
-    return pd.DataFrame(rows, columns=["run", "block", "MACs"])
+    # The deepest network has the blocks of the others in its order.
+    deepest_first = sorted((run.report.get("macs_by_block") or {} for run in runs), key=len, reverse=True)
+    place = {
+        block: index for index, block in enumerate(dict.fromkeys(name for found in deepest_first for name in found))
+    }
+    return pd.DataFrame(sorted(rows, key=lambda row: place[row[1]]), columns=["run", "block", "MACs"])
 
 
 def training(runs: Sequence[Run]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from coadtr.data import VideoScores
-from coadtr.errors import ConfigError
+from coadtr.errors import ConfigError, DataError
 from coadtr.evaluation import DetailSettings, evaluate_details
 from coadtr.evaluation.metrics import bootstrap_precision, portion_average_precision, segmental_scores
 
@@ -52,16 +52,17 @@ def test_all_keys_are_there_and_are_what_the_metrics_say() -> None:
     assert details["anticipation"] is None
 
 
-def test_several_classes_a_frame_have_no_segments() -> None:
+def test_several_classes_a_frame_have_no_segments_and_no_starts() -> None:
     details = evaluate_details(videos(multi_hot=True), **CLASSES, settings=QUICK)
-    assert details["segmental"] is None
+    assert (details["segmental"], details["starts"]) == (None, None)
     assert details["delay"] is not None
     assert details["intervals"]["mAP"] is not None
 
 
-def test_without_a_rate_there_are_no_seconds() -> None:
+@pytest.mark.parametrize("rate_hz", [None, float("nan"), 0.0, -5.0, float("inf")])
+def test_without_a_rate_there_are_no_seconds(rate_hz: float | None) -> None:
     first, *rest = videos(ahead=4)
-    details = evaluate_details([dataclasses.replace(first, rate_hz=None), *rest], **CLASSES, settings=QUICK)
+    details = evaluate_details([dataclasses.replace(first, rate_hz=rate_hz), *rest], **CLASSES, settings=QUICK)
     assert (details["starts"], details["delay"], details["anticipation"]) == (None, None, None)
 
 
@@ -72,6 +73,28 @@ def test_horizons_are_those_that_every_video_reaches() -> None:
     assert counted == sorted(counted, reverse=True)
     far = evaluate_details(videos(ahead=1, rate_hz=100.0), **CLASSES, settings=QUICK)
     assert far["anticipation"] is None
+    first, *rest = videos(ahead=4)
+    fast = evaluate_details([dataclasses.replace(first, rate_hz=8.0), *rest], **CLASSES, settings=QUICK)
+    assert fast["anticipation"]["horizons_s"] == [0.25, 0.5]  # 4 frames ahead at 8 Hz
+    assert fast["anticipation"]["frames_ahead"] is None
+
+
+def test_horizons_of_no_frame_or_of_the_same_frame_are_left_out() -> None:
+    slow = evaluate_details(videos(ahead=4, rate_hz=1.0), **CLASSES, settings=QUICK)["anticipation"]
+    assert (slow["horizons_s"], slow["frames_ahead"]) == ([1.0, 2.0], [1, 2])
+    first, *rest = videos(ahead=4, rate_hz=1.0)
+    mixed = evaluate_details([dataclasses.replace(first, rate_hz=2.0), *rest], **CLASSES, settings=QUICK)
+    assert mixed["anticipation"]["horizons_s"] == [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0]
+
+
+@pytest.mark.parametrize("resamples", [0, 20])
+def test_nothing_to_score_is_refused(resamples: int) -> None:
+    few = DetailSettings(resamples=resamples)
+    with pytest.raises(DataError, match="no frame is scored in 0 videos; check the split"):
+        evaluate_details([], **CLASSES, settings=few)
+    none = [dataclasses.replace(video, scored=video.labels == 3) for video in videos()]  # 3 is ignored
+    with pytest.raises(DataError, match="no frame is scored in 3 videos"):
+        evaluate_details(none, **CLASSES, settings=few)
 
 
 def test_intervals_can_be_left_out() -> None:

@@ -18,14 +18,8 @@ from coadtr.evaluation.metrics.ranking import (
     per_frame_average_precision,
 )
 from coadtr.evaluation.metrics.segmental import SegmentalScores, segmental_scores
-from coadtr.evaluation.metrics.starts import (
-    OFFSETS_S,
-    StartPrecision,
-    Starts,
-    action_starts,
-    detect_starts,
-    point_average_precision,
-)
+from coadtr.evaluation.metrics.start_points import Starts, action_starts, detect_starts
+from coadtr.evaluation.metrics.starts import OFFSETS_S, StartPrecision, point_average_precision
 from coadtr.evaluation.metrics.warmup import WarmupPrecision, warmup_precision
 
 __all__ = [

@@ -30,6 +30,7 @@ class Anticipation:
     Attributes:
         horizons_s: How far ahead the answers look, in seconds.
         frames: Pairs of answer and target that were scored at each horizon.
+        frames_ahead: How many frames ahead each horizon lies; None where the rates of the videos differ.
         mean_ap: mAP in (0, 1] by horizon; None where the model does not look that far, or no target shows an action.
         mean_calibrated_ap: mcAP, likewise.
         per_class: AP by class name, one value per horizon; None where the class does not occur.
@@ -38,16 +39,18 @@ class Anticipation:
 
     horizons_s: tuple[float, ...]
     frames: tuple[int, ...]
+    frames_ahead: tuple[int, ...] | None
     mean_ap: tuple[float | None, ...]
     mean_calibrated_ap: tuple[float | None, ...]
     per_class: dict[str, tuple[float | None, ...]]
     per_class_calibrated: dict[str, tuple[float | None, ...]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values: ``horizons_s``, ``frames``, ``mAP``, ``mcAP`` and both values by class."""
+        """Return JSON-ready values: horizons, frames, ``mAP``, ``mcAP``, and both values by class."""
         return {
             "horizons_s": list(self.horizons_s),
             "frames": list(self.frames),
+            "frames_ahead": None if self.frames_ahead is None else list(self.frames_ahead),
             "mAP": list(self.mean_ap),
             "mcAP": list(self.mean_calibrated_ap),
             "per_class_AP": {name: list(values) for name, values in self.per_class.items()},
@@ -85,7 +88,8 @@ def anticipation_average_precision(
     At rate r a horizon of h seconds means ``s = max(1, floor(h r + 1/2))`` frames, video by video: the answer
     ``ahead[t, s - 1]`` is scored against the labels of frame t + s. All such pairs of all videos are ranked
     together, as in `per_frame_average_precision`. A horizon that lies beyond the K frames that the model looks
-    ahead, in any video, has no value: leaving out the videos with a higher rate would score another test set.
+    ahead, in any video, has no value: leaving out the videos with a higher rate would score another test set. At a low
+    rate several horizons may mean the same frame, and one below half a frame the next one: ``frames_ahead`` tells.
 
     The protocol's mask says which frames *answer*, as in the published evaluation of OadTR. Left out are also
     pairs whose target lies beyond the end of the video, and pairs of which either frame is labelled with the
@@ -146,7 +150,9 @@ def anticipation_average_precision(
             scores, others = answers[positive, index], np.sort(answers[~positive, index])
             plain[name].append(precision_against(scores, others))
             calibrated[name].append(precision_against(scores, others, calibrated=True))
-    return _result(tuple(horizons_s), tuple(frames), plain, calibrated)
+    same_rate = len(set(rates_hz)) == 1
+    steps_ahead = tuple(frames_ahead(horizon, rates_hz[0]) for horizon in horizons_s) if same_rate else None
+    return _result(tuple(horizons_s), tuple(frames), steps_ahead, plain, calibrated)
 
 
 def _reach(labels: Sequence[NDArray[Any]], ahead: Sequence[NDArray[Any]], num_classes: int) -> int:
@@ -189,6 +195,7 @@ def _pairs(
 def _result(
     horizons_s: tuple[float, ...],
     frames: tuple[int, ...],
+    steps_ahead: tuple[int, ...] | None,
     plain: dict[str, list[float | None]],
     calibrated: dict[str, list[float | None]],
 ) -> Anticipation:
@@ -199,6 +206,7 @@ def _result(
     return Anticipation(
         horizons_s=horizons_s,
         frames=frames,
+        frames_ahead=steps_ahead,
         mean_ap=means_over_classes(ap, len(horizons_s)),
         mean_calibrated_ap=means_over_classes(cap, len(horizons_s)),
         per_class=ap,

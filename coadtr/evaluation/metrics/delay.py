@@ -74,6 +74,7 @@ class DetectionDelay:
         detected: Share of them that is noticed while they last, in [0, 1]; None if there are none.
         mean_s: Mean delay in seconds over the detected instances of all classes; None if there are none.
         median_s: Median delay, likewise.
+        on_at_start: Share of the instances whose alarm is on at their first frame, in [0, 1]; None if there are none.
         per_class: The same for each class that has an instance.
     """
 
@@ -84,6 +85,7 @@ class DetectionDelay:
     detected: float | None
     mean_s: float | None
     median_s: float | None
+    on_at_start: float | None
     per_class: dict[str, ClassDelay]
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,6 +98,7 @@ class DetectionDelay:
             "detected": self.detected,
             "mean_s": self.mean_s,
             "median_s": self.median_s,
+            "on_at_start": self.on_at_start,
             "per_class": {name: delay.to_dict() for name, delay in self.per_class.items()},
         }
 
@@ -118,13 +121,16 @@ def detection_delay(
     of a video, an alarm of class c at threshold h is a maximal run of frames with a score at or above h; it is
     false if none of them shows c. The threshold is `alarm_threshold` for ``false_positives_per_hour`` times the
     hours of all frames that count, T over the rate, whatever they show; and for ``most_on``, since few long alarms
-    are worth no more than many short ones.
+    are worth no more than many short ones. It is chosen on the labels that are evaluated: the delay is that of an
+    operating point, as those of a precision-recall curve are, and not of a threshold that was set before.
 
     An instance is a maximal run of frames that show c, within one video and found before any frame is left out;
     it counts if its first frame does. Its delay is the time from its first frame to the first of its frames that
-    is in an alarm; 0 if the alarm was on already. An instance without such a frame is missed: it lowers
+    is in an alarm. An alarm that was on before the start gives 0, however early it came; ``on_at_start`` says how
+    often one is on at the first frame. An instance without such a frame is missed: it lowers
     ``detected``, and is in neither mean nor median, so these read together with ``detected`` only. Background
-    and ignored class have no delay; a class without an instance is left out.
+    and ignored class have no delay; a class without an instance is left out. Instances are made of frame labels, and
+    differ from an official list as the starts of `action_starts` do.
 
     Args:
         labels: One entry per video: class indices ``(T,)`` or multi-hot ``(T, C)``.
@@ -193,6 +199,7 @@ def detection_delay(
         instances=total,
         detected=found.size / total if total else None,
         **_middle(found),
+        on_at_start=int((found == 0).sum()) / total if total else None,
         per_class=per_class,
     )
 

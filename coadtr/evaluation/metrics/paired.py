@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from coadtr.errors import DataError
-from coadtr.evaluation.metrics.intervals import check_resampling, draw_videos, percentile_interval
-from coadtr.evaluation.metrics.resampling import JoinedFrames, join_scored_frames, resampled_metrics
+from coadtr.evaluation.metrics.intervals import check_resampling, draw_videos, interval_of, with_jackknife
+from coadtr.evaluation.metrics.resampling import (
+    JoinedFrames,
+    join_scored_frames,
+    resampled_accuracy,
+    resampled_metrics,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from coadtr.evaluation.metrics.intervals import Interval
     from coadtr.evaluation.metrics.resampling import ResampledMetrics
+    from coadtr.evaluation.metrics.stretching import Interval
 
 __all__ = ["PairedDifference", "PairedTest", "ScoredVideo", "paired_precision_test"]
 
@@ -114,13 +119,20 @@ def paired_precision_test(
 ) -> PairedTest:
     """Test whether two runs on the same videos differ in mAP, mcAP and accuracy.
 
-    The interval is that of a paired bootstrap: both runs are scored on the same resamples of the videos. The
-    p-value is that of a permutation test: if the runs were alike, each video could as well have got the scores of
-    the other run. So the runs swap their scores at a random half of the videos, again and again, and p is the share
+    The interval is that of a paired bootstrap: both runs are scored on the same resamples of the videos. It is
+    stretched as those of `bootstrap_precision` are.
+
+    The p-value is that of a permutation test: if the runs were alike, each video could as well have got the answers of
+    the other run. So the runs swap them at a random half of the videos, again and again, and p is the share
     ``(1 + b) / (1 + resamples)`` with b the permutations whose difference is at least as large as the observed one
-    in absolute value. It cannot fall below that of the number of videos: V videos can be swapped in ``2**V`` ways,
-    and two of these give the observed difference, so with 5 videos p is hardly ever below 1/16. With few videos, trust
-    p: an interval from them is too narrow, and may leave out 0 where p is large.
+    in absolute value. For mAP and mcAP the answers are ranks, each run's own: that of a score among all scores of the
+    class at frames that count, equal ones sharing the mean of their ranks. For scores of two runs may mean different
+    things, and rescaling those of one should change p as little as its mAP. For accuracy the answers are whether each
+    frame is right.
+
+    p cannot fall below that of the number of videos: V videos can be swapped in ``2**V`` ways, and two of these give
+    the observed difference, so with 5 videos p is hardly ever below 1/16. With few videos, trust p: an interval from
+    them may leave out 0 where p is large.
 
     Frames that are not scored or carry the ignored class never count, nor do background and ignored class in mAP; a
     class that does not occur is left out, in a resample too.
@@ -163,7 +175,7 @@ def paired_precision_test(
     labels, scored = [video.labels for video, _ in paired], [video.scored for video, _ in paired]
     runs = [join_scored_frames(labels, [pair[side].scores for pair in paired], scored, **special) for side in (0, 1)]
     videos = runs[0].videos
-    drawn = draw_videos(videos, resamples=resamples, seed=seed)
+    drawn = with_jackknife(draw_videos(videos, resamples=resamples, seed=seed))
     bootstrap = _differences(*(resampled_metrics(frames, drawn, **special) for frames in runs))
     swapped = _permuted(*runs, resamples=resamples, seed=seed, special=special)
     found = {metric: _judge(bootstrap[metric], swapped[metric], videos=videos, level=level) for metric in _METRICS}
@@ -181,13 +193,27 @@ def _permuted(
         video=np.concatenate([first.video, second.video + videos]),
         videos=2 * videos,
     )
+    ranked = replace(both, scores=np.concatenate([_mid_ranks(first.scores), _mid_ranks(second.scores)]))
     # A stream of its own: the swaps do not go with the draws of the bootstrap.
     own = np.random.default_rng([seed, 1]).integers(2, size=(resamples + 1, videos)).T
     own[:, 0] = 1
     one, other = (
-        resampled_metrics(both, np.concatenate(halves), **special) for halves in ((own, 1 - own), (1 - own, own))
+        replace(
+            resampled_metrics(ranked, halves, **special),
+            accuracy=resampled_accuracy(both, halves, ignored=special["ignored"]),
+        )
+        for halves in (np.concatenate([own, 1 - own]), np.concatenate([1 - own, own]))
     )
     return _differences(one, other)
+
+
+def _mid_ranks(scores: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the rank of each score among those of its class, from 1; equal scores share the mean of their ranks."""
+    ranks = np.empty(scores.shape)
+    for index, column in enumerate(scores.T):
+        _, place, count = np.unique(column, return_inverse=True, return_counts=True)
+        ranks[:, index] = (np.cumsum(count) - (count - 1) / 2)[place]
+    return ranks
 
 
 def _differences(first: ResampledMetrics, second: ResampledMetrics) -> dict[str, NDArray[np.float64]]:
@@ -204,7 +230,8 @@ def _judge(
         return PairedDifference(difference=observed, interval=None, p_value=None)
     extreme = np.abs(swapped[1:]) >= abs(observed) - _ROUNDING
     p_value = (1 + int(extreme.sum())) / swapped.size
-    return PairedDifference(difference=observed, interval=percentile_interval(bootstrap, level=level), p_value=p_value)
+    interval = interval_of(bootstrap, videos=videos, level=level, within=(-1.0, 1.0))
+    return PairedDifference(difference=observed, interval=interval, p_value=p_value)
 
 
 def _pair(first: Sequence[ScoredVideo], second: Sequence[ScoredVideo]) -> list[tuple[ScoredVideo, ScoredVideo]]:

@@ -60,7 +60,9 @@ def portion_average_precision(
     An instance is a maximal run of frames that show a class, within one video and found before any frame is
     left out. Frame i = 0..n-1 of an instance of n frames belongs to portion ``floor(P i / n)``. So its first
     frame belongs to portion 0, and an instance of fewer than P frames has no frame in some portions: it says
-    nothing about them. For portion k, positive are the frames in portion k of all instances of the class,
+    nothing about them. (Published code, that of LSTR and others, differs: it gives every instance at least one frame in
+    each portion, so that frames of short instances count in several, and takes an instance of n frames for n - 1.) For
+    portion k, positive are the frames in portion k of all instances of the class,
     negative all frames that do not show it; its frames in other portions are left out. Then as in
     `average_precision` and `calibrated_average_precision`; w is taken from the positives of the portion.
 

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["JoinedFrames", "ResampledMetrics", "join_scored_frames", "resampled_average_precision", "resampled_metrics"]
+__all__ = [
+    "JoinedFrames",
+    "ResampledMetrics",
+    "join_scored_frames",
+    "resampled_accuracy",
+    "resampled_average_precision",
+    "resampled_metrics",
+]
 
 _CELLS = 2**18  # thresholds x resamples at a time: 2 MB an array, which stays in the cache
 
@@ -151,7 +158,7 @@ def resampled_metrics(
     return ResampledMetrics(
         mAP=_mean_of_known(list(plain.values()), resamples),
         mcAP=_mean_of_known(list(calibrated.values()), resamples),
-        accuracy=_resampled_accuracy(frames, multiplicities, ignored),
+        accuracy=resampled_accuracy(frames, multiplicities, ignored=ignored),
         per_class_AP=plain,
         per_class_cAP=calibrated,
     )
@@ -214,6 +221,34 @@ def resampled_average_precision(
     return _ratio(sums[0], true_total), _ratio(sums[1], true_total)
 
 
+def resampled_accuracy(
+    frames: JoinedFrames, multiplicities: NDArray[Any], *, ignored: int | None = None
+) -> NDArray[np.float64]:
+    """Return the share of right frames of every resample, as `accuracy`.
+
+    Args:
+        frames: What `join_scored_frames` returned.
+        multiplicities: How often each video takes part in each resample ``(V, R)``.
+        ignored: Index of the class that is never scored, or None if there is none.
+
+    Returns:
+        Values in [0, 1] ``(R,)``; nan where no frame has a label.
+
+    Example:
+        >>> frames = join_scored_frames([np.array([0, 1]), np.array([1])], [np.eye(2), np.eye(2)[:1]], class_names="ab")
+        >>> resampled_accuracy(frames, np.array([[1, 2, 0], [1, 0, 2]])).round(3).tolist()
+        [0.667, 1.0, 0.0]
+    """
+    right, counted = np.zeros(frames.videos), np.zeros(frames.videos)
+    ends = np.cumsum(np.bincount(frames.video, minlength=frames.videos))[:-1]
+    parts = zip(np.split(frames.labels, ends), np.split(frames.scores, ends), strict=True)
+    for index, (labels, scores) in enumerate(parts):
+        counted[index] = labels.shape[0] if labels.ndim == 1 else labels.any(axis=1).sum()
+        if counted[index]:
+            right[index] = np.rint(accuracy(labels, scores, ignored=ignored) * counted[index])
+    return _ratio(right @ multiplicities, counted @ multiplicities)
+
+
 class _Counts:
     """Count frames at or above each threshold by video, in blocks of thresholds from the highest down."""
 
@@ -251,14 +286,3 @@ def _ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
     result = np.full(above.shape, np.nan)
     np.divide(above, below, out=result, where=below > 0)
     return result
-
-
-def _resampled_accuracy(frames: JoinedFrames, multiplicities: NDArray[Any], ignored: int | None) -> NDArray[np.float64]:
-    right, counted = np.zeros(frames.videos), np.zeros(frames.videos)
-    ends = np.cumsum(np.bincount(frames.video, minlength=frames.videos))[:-1]
-    parts = zip(np.split(frames.labels, ends), np.split(frames.scores, ends), strict=True)
-    for index, (labels, scores) in enumerate(parts):
-        counted[index] = labels.shape[0] if labels.ndim == 1 else labels.any(axis=1).sum()
-        if counted[index]:
-            right[index] = np.rint(accuracy(labels, scores, ignored=ignored) * counted[index])
-    return _ratio(right @ multiplicities, counted @ multiplicities)

@@ -2,6 +2,7 @@
 
 Thin: a running metric keeps what it is given, and hands all of it, put in order, to the pure function of its name.
 That makes it a `torchmetrics.Metric` that Lightning and `torch.distributed` (gloo, nccl) know what to do with.
+Give each video once: on one process, a repeat of it cannot be told from its continuation.
 """
 
 from __future__ import annotations

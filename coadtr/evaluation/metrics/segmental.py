@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SegmentalScores", "Segments", "edit_score", "find_segments", "segmental_f1", "segmental_scores"]
 
+_EDGES = ("starts", "ends")
+
 
 class Segments(NamedTuple):
     """Hold the S segments of one video in order of time.
@@ -72,6 +74,11 @@ def segmental_scores(
     segments are made: what lies on both sides of them then touches. Segments of background are left out of both.
     A video without any other segment, in labels and answers, has no edit score.
 
+    Three conventions move the numbers of papers: F1 is of the segments of all videos together, as in the code of
+    MS-TCN, and not the mean of the F1 of each video, as in that of Lea et al.; the last segment of a video has its
+    last frame, which some published copies of that code drop; and papers on 50 Salads have a vocabulary with
+    ``action_start`` and ``action_end``, which count as segments there, where one background class does not here.
+
     Args:
         labels: Class indices, one array per video ``(T,)``.
         scores: One array per video ``(T, C)``.
@@ -115,9 +122,10 @@ def segmental_scores(
         pairs.append((find_segments(truth, background=background), find_segments(best, background=background)))
     edits = tuple(edit_score(*pair) for pair in pairs)
     known = [edit for edit in edits if edit is not None]
+    matches = [_match(*pair) for pair in pairs]
     return SegmentalScores(
         edit=float(np.mean(known)) if known else None,
-        f1={percent: segmental_f1(pairs, overlap=percent / 100) for percent in overlaps},
+        f1={percent: _f1(pairs, matches, percent / 100) for percent in overlaps},
         per_video_edit=edits,
     )
 
@@ -179,9 +187,9 @@ def segmental_f1(pairs: Sequence[tuple[Segments, Segments]], *, overlap: float) 
     """Return the F1 of segments: an answer is right if it overlaps a segment of its class far enough.
 
     Each answer is compared with the labelled segment of its class that it overlaps best, by intersection over union
-    (the earlier of two alike). It is a true positive if that is at least ``overlap`` and no earlier answer has taken
-    the segment, else a false positive; labelled segments that nobody took are false negatives. ``F1 = 2 TP /
-    (2 TP + FP + FN)``, counts summed over all videos.
+    (the earlier of two alike), whether or not another answer has taken that one. It is a true positive if the overlap
+    is at least ``overlap`` and no earlier answer has taken the segment, else a false positive; labelled segments that
+    nobody took are false negatives. ``F1 = 2 TP / (2 TP + FP + FN)``, counts summed over all videos.
 
     Args:
         pairs: Segments of labels and of answers, one pair per video.
@@ -195,30 +203,48 @@ def segmental_f1(pairs: Sequence[tuple[Segments, Segments]], *, overlap: float) 
         >>> segmental_f1([pair], overlap=0.25), segmental_f1([pair], overlap=0.5)
         (0.6666666666666666, 0.0)
     """
-    right = sum(_true_positives(truth, answers, overlap) for truth, answers in pairs)
+    return _f1(pairs, [_match(*pair) for pair in pairs], overlap)
+
+
+class _Matches(NamedTuple):
+    """Hold the labelled segment of its class that each answer overlaps best, for those answers that meet one."""
+
+    segment: NDArray[np.int64]
+    ratio: NDArray[np.float64]
+
+
+def _match(truth: Segments, answers: Segments) -> _Matches:
+    # Segments do not overlap each other, so those that an answer meets lie next to each other.
+    first = np.searchsorted(truth.ends, answers.starts, side="right")
+    met = np.maximum(np.searchsorted(truth.starts, answers.ends) - first, 0)
+    answer = np.repeat(np.arange(met.size), met)
+    segment = np.arange(answer.size) + np.repeat(first - np.cumsum(met) + met, met)
+    alike = truth.classes[segment] == answers.classes[answer]
+    answer, segment = answer[alike], segment[alike]
+    starts, ends = (np.stack([getattr(truth, edge)[segment], getattr(answers, edge)[answer]]) for edge in _EDGES)
+    ratio = (ends.min(axis=0) - starts.max(axis=0)) / (ends.max(axis=0) - starts.min(axis=0))
+    order = np.lexsort((segment, -ratio, answer))
+    best = order[np.flatnonzero(np.diff(answer[order], prepend=-1))]
+    return _Matches(segment[best], ratio[best])
+
+
+def _f1(pairs: Sequence[tuple[Segments, Segments]], matches: Sequence[_Matches], overlap: float) -> float | None:
+    right = sum(np.unique(found.segment[found.ratio >= overlap]).size for found in matches)
     # TP + FN is the number of labelled segments, TP + FP that of answers.
     segments = sum(truth.classes.size + answers.classes.size for truth, answers in pairs)
     return 2 * right / segments if segments else None
 
 
-def _true_positives(truth: Segments, answers: Segments, overlap: float) -> int:
-    taken: set[int] = set()
-    for wanted, start, end in zip(*answers, strict=True):
-        shared = np.minimum(truth.ends, end) - np.maximum(truth.starts, start)
-        whole = np.maximum(truth.ends, end) - np.minimum(truth.starts, start)
-        ratio = np.where((truth.classes == wanted) & (shared > 0), shared / whole, 0.0)
-        if ratio.size and ratio.max() >= overlap:
-            taken.add(int(ratio.argmax()))
-    return len(taken)
-
-
 def _levenshtein(first: NDArray[np.int64], second: NDArray[np.int64]) -> int:
-    columns = np.arange(second.size + 1)
-    row = columns
+    if first.size > second.size:
+        first, second = second, first
+    columns = np.arange(second.size + 1, dtype=np.int32)
+    row, changed = columns.copy(), np.empty_like(columns)
     for index, value in enumerate(first, start=1):
-        changed = np.empty_like(row)
         changed[0] = index
-        changed[1:] = np.minimum(row[1:] + 1, row[:-1] + (second != value))
+        np.minimum(row[1:] + 1, row[:-1] + (second != value), out=changed[1:])
+        changed -= columns
         # Insertions go along the row: min over k <= j of changed[k] + (j - k).
-        row = np.minimum.accumulate(changed - columns) + columns
+        np.minimum.accumulate(changed, out=row)
+        row += columns
     return int(row[-1])

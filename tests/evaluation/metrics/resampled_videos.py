@@ -52,3 +52,16 @@ def obvious(videos: list[Video], drawn: NDArray[np.int64]) -> dict[str, float]:
         found[key] = mean_average_precision(per_class) if per_class else float("nan")
         found |= {f"{key} {name}": per_class.get(name, float("nan")) for name in ("run", "jump")}
     return found
+
+
+def written_out_interval(
+    values: list[float], estimate: float, left_out: list[float], level: float, within: tuple[float, float]
+) -> tuple[float, float]:
+    """Stretch the middle of the values of all resamples until they spread as those without one video each do."""
+    known = [value for value in values if not np.isnan(value)]
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    mean = sum(left_out) / len(left_out)
+    error = ((len(left_out) - 1) / len(left_out) * sum((value - mean) ** 2 for value in left_out)) ** 0.5
+    stretch = max(1.0, error / (sum((value - np.mean(known)) ** 2 for value in known) / len(known)) ** 0.5)
+    low, high = estimate - stretch * (estimate - low), estimate + stretch * (high - estimate)
+    return max(low, within[0]), min(high, within[1])

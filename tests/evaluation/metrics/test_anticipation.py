@@ -114,6 +114,17 @@ def test_a_horizon_out_of_reach_of_one_video_has_no_value() -> None:
     assert stored["per_class_AP"]["run"][1] is None
 
 
+def test_frames_ahead_are_told_where_all_videos_have_one_rate() -> None:
+    truth, ahead = np.array([0, 1, 0, 1]), np.random.default_rng(1).random((4, 2, 2))
+    options: dict[str, Any] = {"class_names": ["none", "run"], "horizons_s": [0.25, 0.5, 1.0]}
+    same, other = (
+        anticipation_average_precision([truth] * 2, [ahead] * 2, rates_hz=rates, **options)
+        for rates in ([2.0, 2.0], [2.0, 1.5])
+    )
+    assert same.to_dict()["frames_ahead"] == [1, 1, 2]
+    assert other.to_dict()["frames_ahead"] is None
+
+
 def test_no_video_gives_no_value() -> None:
     result = anticipation_average_precision([], [], rates_hz=[], class_names=NAMES)
     assert (result.mean_ap, result.per_class) == ((None,) * 8, {})

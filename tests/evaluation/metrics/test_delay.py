@@ -129,6 +129,7 @@ def test_equals_the_slow_reference(case: dict[str, Any], per_hour: float, most_o
     assert result.instances == len(every)
     assert result.detected == (len(found) / len(every) if every else None)
     assert result.median_s == (pytest.approx(np.median(found)) if found else None)
+    assert result.on_at_start == (found.count(0) / len(every) if every else None)
 
 
 @given(several_videos(), st.floats(0, 2000), st.floats(0, 2000), st.sampled_from([0.125, 1.0]))
@@ -176,6 +177,8 @@ def test_worked_example() -> None:
     run = loose.per_class["run"]
     assert (run.threshold, run.false_alarms, run.alarm_share) == (0.2, 1, 0.25)
     assert (loose.detected, loose.mean_s) == (1.0, 0.5)
+    # One of the two alarms is on at the first frame; under the strict threshold, none.
+    assert (loose.on_at_start, strict.to_dict()["on_at_start"]) == (0.5, 0.0)
 
 
 def test_an_alarm_that_is_always_on_is_none() -> None:
@@ -209,6 +212,7 @@ def test_where_no_threshold_keeps_to_the_rate_all_is_missed() -> None:
         "detected": 0.0,
         "mean_s": None,
         "median_s": None,
+        "on_at_start": 0.0,
         "per_class": {
             "run": {
                 "instances": 1,

@@ -13,11 +13,21 @@ from coadtr.evaluation.metrics.intervals import (
     bootstrap_mean,
     bootstrap_precision,
     draw_videos,
-    percentile_interval,
+    interval_of,
+    with_jackknife,
 )
 from coadtr.evaluation.metrics.ranking import mean_average_precision, per_frame_average_precision
 from coadtr.evaluation.metrics.resampling import join_scored_frames, resampled_average_precision, resampled_metrics
-from tests.evaluation.metrics.resampled_videos import ACTIONS, NAMES, Video, make_videos, obvious, split
+from coadtr.evaluation.metrics.stretching import percentile_interval, stretched_interval
+from tests.evaluation.metrics.resampled_videos import (
+    ACTIONS,
+    NAMES,
+    Video,
+    make_videos,
+    obvious,
+    split,
+    written_out_interval,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,15 +94,19 @@ def test_a_resample_without_the_class_has_no_value() -> None:
     np.testing.assert_array_equal(calibrated, [np.nan, 1.0])
 
 
-def test_intervals_are_quantiles_over_the_resamples_where_a_value_is_defined() -> None:
+def test_intervals_are_stretched_quantiles_over_the_resamples_where_a_value_is_defined() -> None:
     videos = make_videos(3, videos=4)
     found = bootstrap_precision(*split(videos)[:2], scored=split(videos)[2], **ACTIONS, resamples=50, level=0.8, seed=7)
     kept = [video for video in videos if (video.scored & (video.labels != 3)).any()]
     drawn = np.random.default_rng(7).integers(len(kept), size=(50, len(kept)))
     values = [obvious(kept, np.bincount(row, minlength=len(kept))) for row in drawn]
+    whole = obvious(kept, np.ones(len(kept), dtype=int))
+    left_out = [obvious(kept, row) for row in 1 - np.eye(len(kept), dtype=int)]
     for key in ("mAP", "mcAP", "accuracy"):
-        known = [value[key] for value in values if not np.isnan(value[key])]
-        assert getattr(found, key) == pytest.approx(tuple(np.quantile(known, [0.1, 0.9])), abs=1e-12)
+        expected = written_out_interval(
+            [value[key] for value in values], whole[key], [value[key] for value in left_out], 0.8, (0, 1)
+        )
+        assert getattr(found, key) == pytest.approx(expected, abs=1e-12)
     assert found.videos == len(kept)
     assert set(found.to_dict()) >= {"level", "resamples", "seed", "unit", "mAP", "mcAP", "accuracy"}
     assert found.to_dict()["unit"] == "video"
@@ -161,6 +175,80 @@ def test_95_percent_of_the_intervals_of_a_mean_hold_the_truth() -> None:
     covered = [low <= 0.5 <= high for low, high in filter(None, intervals)]
     assert len(covered) == 400
     assert np.mean(covered) == pytest.approx(0.95, abs=0.04)
+
+
+def test_worked_example_of_a_stretched_interval() -> None:
+    values, left_out = np.array([0.4, 0.5, 0.6, np.nan]), np.array([0.3, 0.5, np.nan, 0.7])
+    # Middle half 0.45 to 0.55. Their spread is sqrt(0.02 / 3), that of the jackknife sqrt(2 / 3 x 0.08): k = sqrt(8).
+    found = stretched_interval(values, estimate=0.5, jackknife=left_out, level=0.5, within=(0.0, 1.0))
+    assert found == pytest.approx((0.5 - 8**0.5 * 0.05, 0.5 + 8**0.5 * 0.05))
+    # Cut off at 0.6; never narrower than the quantiles; on the estimate where they lie on one side of it.
+    options: dict[str, Any] = {"level": 0.5, "within": (0.0, 0.6)}
+    cut = stretched_interval(values, estimate=0.5, jackknife=left_out, **options)
+    assert cut == pytest.approx((0.5 - 8**0.5 * 0.05, 0.6))
+    assert stretched_interval(values, estimate=0.5, jackknife=np.full(3, 0.5), **options) == pytest.approx((0.45, 0.55))
+    assert stretched_interval(values, estimate=0.3, jackknife=np.full(3, 0.5), **options) == pytest.approx((0.3, 0.55))
+    # One value of the jackknife, or none of the resamples, or no estimate.
+    assert stretched_interval(values, estimate=0.5, jackknife=left_out[:1], **options) == pytest.approx((0.45, 0.55))
+    assert stretched_interval(values[3:], estimate=0.5, jackknife=left_out, **options) is None
+    assert stretched_interval(values, estimate=np.nan, jackknife=left_out, **options) is None
+    assert stretched_interval(np.full(3, 0.5), estimate=0.5, jackknife=left_out, **options) == (0.5, 0.5)
+
+
+@given(st.integers(0, 10**6), st.booleans())
+@settings(deadline=None, max_examples=30)
+def test_intervals_hold_their_estimate_and_stay_in_range(seed: int, multi_hot: bool) -> None:
+    labels, scores, scored = split(make_videos(seed, multi_hot=multi_hot))
+    found = bootstrap_precision(labels, scores, scored=scored, **ACTIONS, resamples=30, seed=seed)
+    frames = join_scored_frames(labels, scores, scored, **ACTIONS)
+    whole = resampled_metrics(frames, np.ones((frames.videos, 1), dtype=int), **ACTIONS)
+    pairs = [(getattr(found, key), getattr(whole, key)[0]) for key in ("mAP", "mcAP", "accuracy")]
+    pairs += [(found.per_class_AP[name], values[0]) for name, values in whole.per_class_AP.items()]
+    for interval, estimate in pairs:
+        if interval is not None:
+            assert 0 <= interval[0] <= estimate + 1e-12
+            assert estimate - 1e-12 <= interval[1] <= 1
+
+
+def filmed(videos: int, seed: int) -> tuple[list[Any], list[Any]]:
+    """Return videos of one action each, of ten, some easy and some hard."""
+    random = np.random.default_rng(seed)
+    labels, scores = [], []
+    for _ in range(videos):
+        truth = np.zeros(100, np.int64)
+        action = random.integers(1, 11)
+        for begin in random.integers(80, size=2):
+            truth[begin : begin + random.integers(5, 20)] = action
+        logits = random.normal(size=(100, 11))
+        logits[np.arange(100), truth] += random.gamma(2)
+        labels.append(truth)
+        scores.append(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
+    return labels, scores
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_truth_more_often_than_percentile_intervals() -> None:
+    names = [str(index) for index in range(11)]
+    worlds = [join_scored_frames(*filmed(3000, seed), class_names=names, background=0) for seed in (1, 2)]
+    once = np.ones((3000, 1), dtype=int)
+    truths = [resampled_metrics(world, once, class_names=names, background=0) for world in worlds]
+    held: dict[str, list[tuple[bool, bool]]] = {"mAP": [], "mcAP": []}
+    for seed in range(100, 250):
+        frames = join_scored_frames(*filmed(30, seed), class_names=names, background=0)
+        drawn = with_jackknife(draw_videos(30, resamples=200, seed=seed))
+        found = resampled_metrics(frames, drawn, class_names=names, background=0)
+        for key, pairs in held.items():
+            truth = float(np.mean([getattr(one, key)[0] for one in truths]))
+            values = getattr(found, key)
+            interval = interval_of(values, videos=30, level=0.95, within=(0.0, 1.0))
+            plain = percentile_interval(values[31:], level=0.95)
+            assert interval is not None
+            assert plain is not None
+            pairs.append((interval[0] <= truth <= interval[1], plain[0] <= truth <= plain[1]))
+    for pairs in held.values():
+        covered, plainly = np.mean(pairs, axis=0)
+        assert covered > plainly
+        assert covered == pytest.approx(0.95, abs=0.05)
 
 
 GOOD = [np.array([0, 1])], [np.eye(4)[:2]]

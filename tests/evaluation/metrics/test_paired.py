@@ -10,7 +10,14 @@ from coadtr.data.scores import VideoScores
 from coadtr.errors import DataError
 from coadtr.evaluation.metrics.intervals import draw_videos
 from coadtr.evaluation.metrics.paired import paired_precision_test
-from tests.evaluation.metrics.resampled_videos import ACTIONS, NAMES, Video, make_videos, obvious
+from tests.evaluation.metrics.resampled_videos import (
+    ACTIONS,
+    NAMES,
+    Video,
+    make_videos,
+    obvious,
+    written_out_interval,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +33,17 @@ def better(videos: list[Video], share: float, seed: int = 0) -> list[Video]:
     return result
 
 
+def in_ranks(videos: list[Video]) -> list[Video]:
+    """Replace each score by its rank among those of its class at the frames that count."""
+    counted = np.concatenate([video.scores[video.scored & (video.labels != 3)] for video in videos])
+    ranked = []
+    for video in videos:
+        below = (counted[None] < video.scores[:, None]).sum(axis=1)
+        equal = (counted[None] == video.scores[:, None]).sum(axis=1)
+        ranked.append(video._replace(scores=below + (equal + 1) / 2))
+    return ranked
+
+
 def test_paired_difference_interval_and_permutations_written_out() -> None:
     first = better(make_videos(1, videos=3, ties=False), 0.5)
     second = make_videos(1, videos=3, ties=False)
@@ -33,20 +51,24 @@ def test_paired_difference_interval_and_permutations_written_out() -> None:
     found = paired_precision_test(first, second, **ACTIONS, resamples=40, level=0.9, seed=4)
     drawn = draw_videos(3, resamples=40, seed=4)
     ones = np.ones(3, dtype=int)
+    # What is swapped: ranks for precision, the answers themselves for accuracy.
+    ranks = in_ranks(first), in_ranks(second)
     swaps = np.random.default_rng([4, 1]).integers(2, size=(41, 3))[1:]
     assert found.mAP is not None
     for key in ("mAP", "mcAP", "accuracy"):
         values = [obvious(first, column)[key] - obvious(second, column)[key] for column in drawn.T]
         observed = obvious(first, ones)[key] - obvious(second, ones)[key]
         extreme = 0
+        runs = (first, second) if key == "accuracy" else ranks
         for own in swaps:
-            one = [a if chosen else b for a, b, chosen in zip(first, second, own, strict=True)]
-            other = [b if chosen else a for a, b, chosen in zip(first, second, own, strict=True)]
+            one = [a if chosen else b for a, b, chosen in zip(*runs, own, strict=True)]
+            other = [b if chosen else a for a, b, chosen in zip(*runs, own, strict=True)]
             extreme += abs(obvious(one, ones)[key] - obvious(other, ones)[key]) >= abs(observed) - 1e-9
         result = getattr(found, key)
         assert result.difference == pytest.approx(observed, abs=1e-12)
-        known = [value for value in values if not np.isnan(value)]
-        assert result.interval == pytest.approx(tuple(np.quantile(known, [0.05, 0.95])), abs=1e-12)
+        left_out = [obvious(first, row)[key] - obvious(second, row)[key] for row in 1 - np.eye(3, dtype=int)]
+        expected = written_out_interval(values, observed, left_out, 0.9, (-1, 1))
+        assert result.interval == pytest.approx(expected, abs=1e-12)
         assert result.p_value == (1 + extreme) / 41
 
 
@@ -61,6 +83,36 @@ def test_a_clear_difference_is_found_and_turns_its_sign() -> None:
     assert turned.mAP is not None
     assert turned.mAP.difference == -found.mAP.difference
     assert turned.mAP.p_value == found.mAP.p_value
+
+
+@pytest.mark.parametrize("rescaled", [lambda x: x**4, lambda x: x / 100, lambda x: 7 + np.exp(3 * x)])
+def test_rescaling_the_scores_of_one_run_changes_no_p_value_of_precision(rescaled: Any) -> None:
+    second = make_videos(6, videos=12)
+    first = better(make_videos(6, videos=12), 0.15)
+    plain = paired_precision_test(first, second, **ACTIONS, resamples=300)
+    other = [video._replace(scores=rescaled(video.scores)) for video in second]
+    found = paired_precision_test(first, other, **ACTIONS, resamples=300)
+    assert found == plain
+    assert plain.mAP is not None
+    assert plain.mAP.p_value is not None
+    assert 0.01 < plain.mAP.p_value < 0.9  # the share of a few permutations, which a rescaling could change
+
+
+def test_accuracy_is_swapped_as_right_and_wrong_frames() -> None:
+    # Ranks say nothing of which class of a frame is highest: p is that of the numbers of right frames.
+    first, second = better(make_videos(8, videos=9, ties=False), 0.3), make_videos(8, videos=9, ties=False)
+    found = paired_precision_test(first, second, **ACTIONS, resamples=200, seed=3).accuracy
+    kept = [video.scored & (video.labels != 3) for video in first]
+    pairs = [(one, other, mask) for one, other, mask in zip(first, second, kept, strict=True) if mask.any()]
+    gain = [
+        sum(int((run.scores[mask, :3].argmax(axis=1) == run.labels[mask]).sum()) * sign
+            for run, sign in ((one, 1), (other, -1)))
+        for one, other, mask in pairs
+    ]  # fmt: skip
+    swaps = np.random.default_rng([3, 1]).integers(2, size=(201, len(pairs)))[1:]
+    extreme = sum(abs(int(np.where(own, gain, np.negative(gain)).sum())) >= abs(sum(gain)) for own in swaps)
+    assert found is not None
+    assert found.p_value == (1 + extreme) / 201
 
 
 def test_equal_runs_do_not_differ() -> None:

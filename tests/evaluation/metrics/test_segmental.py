@@ -58,6 +58,20 @@ def test_worked_example_of_a_segment_that_is_answered_twice() -> None:
     assert found["edit"] == pytest.approx(1 - 2 / 3)
 
 
+def test_an_answer_is_compared_with_the_best_segment_even_if_that_is_taken() -> None:
+    labels, answers = "1" * 10 + "0" + "1" * 4 + "0" * 5, "1" * 4 + "0" + "1" * 9 + "0" * 6
+    # Cut 0-10 and 11-15; answers 0-4 and 5-14. The second has 5/14 with the first segment, which is taken by then, and
+    # 3/10 with the free one: TP 1, FP 1, FN 1.
+    assert score([labels], [answers], background=0)[10] == pytest.approx(2 / 4)
+
+
+def test_edit_score_of_thousands_of_segments() -> None:
+    truth = np.tile([1, 2, 3, 2], 1000)
+    fewer = np.delete(truth, np.arange(3, 4000, 40))  # a hundred times 3 2 1 becomes 3 1
+    pair = find_segments(np.repeat(truth, 2)), find_segments(np.repeat(fewer, 2))
+    assert edit_score(*pair) == edit_score(*pair[::-1]) == pytest.approx(1 - 100 / 4000)
+
+
 def test_counts_of_f1_are_summed_over_videos_and_edit_scores_are_averaged() -> None:
     # Video 1: right (1 segment). Video 2: 3 segments, all answered wrong as one.
     found = score(["11", "123"], ["11", "000"])

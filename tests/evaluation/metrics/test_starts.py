@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,13 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from coadtr.errors import CoadtrError, ConfigError, DataError, ShapeError
-from coadtr.evaluation.metrics.starts import (
-    StartPrecision,
-    Starts,
-    action_starts,
-    detect_starts,
-    point_average_precision,
-)
+from coadtr.evaluation.metrics.start_points import Starts, action_starts, detect_starts
+from coadtr.evaluation.metrics.starts import StartPrecision, point_average_precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,16 +23,22 @@ NAMES = ["none", "run", "jump", "unclear"]
 OFFSETS = (0.0, 1.0, 2.5)
 
 
-def make(points: Sequence[tuple[int, int, int, float]]) -> Starts:
+def make(points: Sequence[tuple[int, int, int, float]], scored: Sequence[bool] | None = None) -> Starts:
     """Return starts from (video, frame, class, confidence)."""
     columns = np.array(points, dtype=np.float64).reshape(-1, 4).T
     whole = columns[:3].astype(np.int64)
-    return Starts(video=whole[0], frame=whole[1], class_index=whole[2], confidence=columns[3])
+    return Starts(video=whole[0], frame=whole[1], class_index=whole[2], confidence=columns[3],
+                  scored=None if scored is None else np.array(scored, dtype=np.bool_))  # fmt: skip
 
 
-def value(true: Sequence[tuple[int, int, int]], found: Sequence[tuple[int, int, int, float]], **options: Any) -> Any:
+def value(
+    true: Sequence[tuple[int, int, int]],
+    found: Sequence[tuple[int, int, int, float]],
+    scored: Sequence[bool] | None = None,
+    **options: Any,
+) -> Any:
     given_: dict[str, Any] = {"rates_hz": [1.0, 2.0, 5.0], "class_names": NAMES, "offsets_s": OFFSETS, **options}
-    return point_average_precision(make([(*point, 1.0) for point in true]), make(found), **given_)
+    return point_average_precision(make([(*point, 1.0) for point in true], scored), make(found), **given_)
 
 
 points = st.tuples(st.integers(0, 2), st.integers(0, 12), st.integers(1, 2))
@@ -45,11 +47,12 @@ detections = st.tuples(st.integers(0, 2), st.integers(0, 12), st.integers(1, 2),
 
 
 def slow_value(
-    true: list[tuple[int, int, int]], found: list[tuple[int, int, int, float]], index: int, offset: float
+    true: list[tuple[int, int, int, bool]], found: list[tuple[int, int, int, float]], index: int, offset: float
 ) -> float:
     """Take every detection in turn, look at every start, and sum over every threshold."""
     rates = [1.0, 2.0, 5.0]
     starts = sorted(point for point in true if point[2] == index)
+    counted = sum(start[3] for start in starts)
     taken: set[int] = set()
     verdicts: list[tuple[float, bool]] = []
     for video, frame, _, confidence in sorted(
@@ -60,25 +63,33 @@ def slow_value(
             for place, start in enumerate(starts)
             if place not in taken and start[0] == video
         ]
-        right = bool(near) and min(near)[0] <= offset * rates[video]
-        if right:
+        within = bool(near) and min(near)[0] <= offset * rates[video]
+        if within and not starts[min(near)[2]][3]:
+            continue
+        if within:
             taken.add(min(near)[2])
-        verdicts.append((confidence, right))
+        verdicts.append((confidence, within))
     total, recall = 0.0, 0.0
     for threshold in sorted({confidence for confidence, _ in verdicts}, reverse=True):
         above = [right for confidence, right in verdicts if confidence >= threshold]
-        total += (sum(above) / len(starts) - recall) * sum(above) / len(above)
-        recall = sum(above) / len(starts)
+        total += (sum(above) / counted - recall) * sum(above) / len(above)
+        recall = sum(above) / counted
     return total
 
 
-@given(st.lists(points, max_size=10, unique=True), st.lists(detections, max_size=14))
-@settings(deadline=None, max_examples=100)
-def test_equals_the_slow_reference(true: list[tuple[int, int, int]], found: list[tuple[int, int, int, float]]) -> None:
-    result = value(true, found)
-    assert list(result.per_class) == [NAMES[index] for index in (1, 2) if any(point[2] == index for point in true)]
+@given(
+    st.lists(st.tuples(points, st.booleans()), max_size=10, unique_by=lambda point: point[0]),
+    st.lists(detections, max_size=14),
+)
+@settings(deadline=None, max_examples=150)
+def test_equals_the_slow_reference(
+    true: list[tuple[tuple[int, int, int], bool]], found: list[tuple[int, int, int, float]]
+) -> None:
+    result = value([point for point, _ in true], found, [counts for _, counts in true])
+    flat = [(*point, counts) for point, counts in true]
+    assert list(result.per_class) == [NAMES[index] for index in (1, 2) if any(p[2] == index and p[3] for p in flat)]
     for name, values in result.per_class.items():
-        expected = [slow_value(true, found, NAMES.index(name), offset) for offset in OFFSETS]
+        expected = [slow_value(flat, found, NAMES.index(name), offset) for offset in OFFSETS]
         assert values == pytest.approx(expected, abs=1e-12)
     if result.per_class:
         assert result.mean == pytest.approx(np.mean(list(result.per_class.values()), axis=0))
@@ -127,6 +138,35 @@ def test_of_two_equally_near_starts_the_earlier_is_taken() -> None:
     assert result.per_class["run"] == (1.0,)
 
 
+def test_equally_sure_detections_take_their_starts_in_order_of_time() -> None:
+    # 5 takes 7, and leaves 10 to 8. The other way round 8 would take 7, and nothing would be near 5.
+    found = [(0, 5, 1, 0.5), (0, 8, 1, 0.5)]
+    for order in (found, found[::-1]):
+        assert value([(0, 7, 1), (0, 10, 1)], order, offsets_s=[2]).per_class["run"] == (1.0,)
+    # Surer is still before sooner.
+    assert value([(0, 7, 1), (0, 10, 1)], [found[0], (0, 8, 1, 0.6)], offsets_s=[2]).per_class["run"] == (0.5,)
+
+
+def test_a_detection_of_a_start_that_is_not_scored_is_neither_right_nor_wrong() -> None:
+    # Two instances alike, each detected a frame late; the protocol leaves out the first frame of the first.
+    labels = np.array([0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1, 0])
+    late = np.eye(2)[np.append(0, labels[:-1])]
+    mask = np.ones(labels.size, dtype=bool)
+    mask[2] = False
+    starts = action_starts([labels], num_classes=2, background=0, scored=[mask])
+    found = detect_starts([late], background=0, scored=[mask])
+    assert found.frame.tolist() == [3, 11]
+    options: dict[str, Any] = {"rates_hz": [1.0], "class_names": NAMES[:2], "offsets_s": [0.0, 1.0]}
+    assert point_average_precision(starts, found, **options).per_class["run"] == (0.0, 1.0)
+
+
+def test_a_start_that_is_not_scored_is_never_used_up() -> None:
+    # Both detections near frame 2 are left out, though there is one start; that at 9 stays wrong.
+    true, found = [(0, 2, 1), (0, 20, 1)], [(0, 1, 1, 0.9), (0, 3, 1, 0.8), (0, 9, 1, 0.7), (0, 20, 1, 0.6)]
+    assert value(true, found, [False, True], offsets_s=[1]).per_class["run"] == (1 / 2,)
+    assert value(true, found, [False, False], offsets_s=[1]).per_class == {}
+
+
 def test_other_classes_and_videos_do_not_match() -> None:
     result = value([(0, 3, 1)], [(1, 3, 1, 0.9), (0, 3, 2, 0.9)])
     assert result.per_class == {"run": (0.0, 0.0, 0.0)}
@@ -151,7 +191,13 @@ def test_true_starts_of_both_forms_of_labels() -> None:
     starts = action_starts([both], num_classes=4)
     assert list(zip(starts.frame, starts.class_index, strict=True)) == [(0, 1), (1, 2)]
     mask = [np.array([False, True, True])]
-    assert action_starts([both], num_classes=4, scored=mask).frame.tolist() == [1]
+    starts = action_starts([both], num_classes=4, scored=mask)
+    assert starts.scored is not None
+    assert (starts.frame.tolist(), starts.scored.tolist()) == ([0, 1], [False, True])
+    unclear = np.array([[0, 1, 0, 1], [0, 1, 1, 0]])
+    starts = action_starts([unclear], num_classes=4, ignored=3)
+    assert starts.scored is not None
+    assert (starts.frame.tolist(), starts.scored.tolist()) == ([0, 1], [False, True])
 
 
 @given(hnp.arrays(np.float64, st.tuples(st.integers(0, 15), st.just(4)), elements=st.sampled_from([0.0, 0.5, 1.0])))
@@ -200,6 +246,17 @@ def test_oracle_and_late_detector_on_thumos14(shared_data: Path) -> None:
     assert result.mean[0] < 0.5 < result.mean[1]
     assert result.to_dict()["mAP"] == list(result.mean)
     assert result.to_dict()["offsets_s"] == list(range(1, 11))
+
+
+def test_frame_labels_of_thumos14_show_fewer_starts_than_its_list_has_instances(shared_data: Path) -> None:
+    folder = shared_data / "thumos14_annotations"
+    with np.load(folder / "test_perframe.npz") as stored:
+        labels = np.split(stored["labels"].astype(np.int64), stored["offsets"][1:-1])
+        videos = stored["names"].tolist()
+    listed = json.loads((folder / "official_segments.json").read_text())["segments"]
+    instances = [name for video in videos for name, *_ in listed.get(video, []) if name != "Ambiguous"]
+    starts = action_starts(labels, num_classes=22, background=0, ignored=21)
+    assert (starts.frame.size, len(instances)) == (2968, 3358)
 
 
 @pytest.mark.parametrize(
