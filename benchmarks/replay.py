@@ -117,11 +117,9 @@ def main() -> None:
     for way, times in seconds.items():
         if times:
             middle = statistics.median(times)
-            print(
-                f"{way:8}{middle:9.1f} s ({min(times):.1f} to {max(times):.1f}){frames / middle:10,.0f} frames a second",
-                end="",
-            )
-            print(" (scaled up from the sample)" if way == "clips" and arguments.sample else "")
+            note = " (scaled up from the sample)" if way == "clips" and arguments.sample else ""
+            spread = f"({min(times):.1f} to {max(times):.1f})"
+            print(f"{way:8}{middle:9.1f} s {spread}{frames / middle:10,.0f} frames a second{note}")
     ratios = [clip / whole for clip, whole in zip(seconds["clips"], seconds["replay"], strict=True)]
     print(f"clip by clip takes {statistics.median(ratios):.1f} x the time ({min(ratios):.1f} to {max(ratios):.1f})")
     apart = max(float(np.abs(clipped[name] - scores[name][ends]).max()) for name, ends in chosen.items())

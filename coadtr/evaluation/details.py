@@ -138,9 +138,10 @@ def _intervals(
 ) -> dict[str, Any] | None:
     if settings.resamples == 0:
         return None
-    return bootstrap_precision(
+    found = bootstrap_precision(
         labels, scores, **everywhere, resamples=settings.resamples, level=settings.level, seed=settings.seed
-    ).to_dict()
+    )
+    return found.to_dict() if found.videos > 1 else None
 
 
 def _rates(held: list[VideoScores]) -> list[float] | None:

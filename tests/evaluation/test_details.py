@@ -113,3 +113,7 @@ def test_intervals_can_be_left_out() -> None:
 def test_settings_out_of_range_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         DetailSettings(**options)
+
+
+def test_one_video_has_no_intervals() -> None:
+    assert evaluate_details(videos()[:1], **CLASSES, settings=QUICK)["intervals"] is None

@@ -67,6 +67,7 @@ class PrecisionIntervals:
             "resamples": self.resamples,
             "seed": self.seed,
             "unit": "video",
+            "method": "stretched percentile",
             "videos": self.videos,
             "mAP": _listed(self.mAP),
             "mcAP": _listed(self.mcAP),
