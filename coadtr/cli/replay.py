@@ -70,6 +70,8 @@ def replay_task(task: ReplayTask, out: Path, ranks: Ranks | None = None) -> dict
     def prepare() -> None:
         if not ranks.lead:
             return
+        if not task.wanted.overwrite:
+            task.check_report(out / "report.json")
         task.check_protocol()
         dropped = journal.open()
         if dropped:

@@ -23,6 +23,7 @@ class ReplaySettings:
 
     Attributes:
         split: Split of the store; None for all videos.
+        overwrite: Whether a report of other frames or scores may be replaced.
         protocol: Name of the scoring protocol.
         mode: Frame by frame, in chunks, or as the rest suggests.
         batch_size: Videos side by side; None for 16 in single steps, and 1 in chunks, which are large enough.
@@ -39,6 +40,7 @@ class ReplaySettings:
     """
 
     split: str | None = "test"
+    overwrite: bool = False
     protocol: str = "all"
     mode: Mode = "auto"
     batch_size: int | None = None
@@ -82,10 +84,11 @@ class ReplaySettings:
         Raises:
             ConfigError: If one cannot be used.
         """
-        timed = settings["latency"] is not None
+        timed = settings["latency"] not in (None, False)
         latency = {f"latency.{name}": value for name, value in group(settings, "latency").items()} if timed else {}
         return cls(
             split=text(settings, "split"),
+            overwrite=whether(settings, "overwrite"),
             protocol=find_protocol(of_kind(str, settings["protocol"], "protocol")).name,
             mode=one_of(get_args(Mode), settings["mode"], "mode"),
             batch_size=None if settings["batch_size"] is None else whole(settings, "batch_size", least=1),

@@ -8,6 +8,7 @@ import hashlib
 import json
 import shlex
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,9 @@ from coadtr.layers import StepRunner, in_precision
 from coadtr.types import Detector
 
 __all__ = ["ReplayTask"]
+
+
+_SILENCE = 60.0  # seconds between two lines of progress in a log, where nobody watches a bar
 
 
 class ReplayTask:
@@ -96,6 +100,25 @@ class ReplayTask:
             features = partial(self.store.features, record.name, streams=tuple(self.checkpoint.spec.streams))
             yield ReplayVideo(record.name, features, self.store.labels(record.name), record.rate_hz)
 
+    def check_report(self, path: Path) -> None:
+        """Refuse to replace a report of other frames or other scores.
+
+        Raises:
+            ConfigError: There is one.
+        """
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+            found = (there["protocol"]["name"], there["origin"]["split"], there["origin"]["data"]["fingerprint"])
+            smoothed = there.get("smoothing")
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # none, or nothing that anybody could read
+        smoothing = None if self.wanted.smoothing is None else self.wanted.smoothing.to_dict()
+        if (*found, smoothed) != (self.wanted.protocol, self.wanted.split, self.store.fingerprint(), smoothing):
+            told = f"protocol {found[0]}, split {found[1]}, data {found[2]}, smoothing {smoothed}"
+            raise ConfigError(
+                f"{path} is the report of {told}: choose another out, or say overwrite=true to replace it"
+            )
+
     def check_protocol(self) -> None:
         """Refuse a protocol that scores no frame of the split, before hours are spent.
 
@@ -129,6 +152,7 @@ class ReplayTask:
         left = [group for group in mine if not all(self.records[index].name in journal for index in group)]
         total, skipped = sum(len(group) for group in mine), sum(len(group) for group in mine if group not in left)
         watched = ranks.lead and sys.stderr.isatty()
+        done, told = skipped, time.monotonic()
         if skipped and ranks.lead:
             print(f"going on: {skipped} of {total} videos were answered before", file=sys.stderr)
         if ranks.lead and len(groups) < ranks.size:
@@ -151,6 +175,10 @@ class ReplayTask:
                 )
                 for video in self._score(answers):
                     journal.add(video)
+                done += len(group)
+                if ranks.lead and not watched and time.monotonic() - told > _SILENCE:
+                    told = time.monotonic()
+                    print(f"answered {done} of {total} videos", file=sys.stderr, flush=True)
 
     def _scored(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
         window, ignored = self.checkpoint.model.window, self.checkpoint.spec.ignored

@@ -58,7 +58,8 @@ def _accuracy(report: Mapping[str, Any]) -> dict[str, str]:
         f"{_percent(report['mean_per_video_accuracy'])} mean by video",
     }
     if found is not None:
-        rows["in brackets"] = f"{100 * found['level']:g} % intervals, {found['resamples']:,} resamples of the videos"
+        rough = "; few videos: take them as rough" if found["videos"] < 20 else ""
+        rows["in brackets"] = f"{100 * found['level']:g} % intervals, by resampling {found['videos']} videos{rough}"
     return rows
 
 

@@ -73,8 +73,10 @@ class CausalSmoothing:
         for kind, setting in _SETTINGS.items():
             value = getattr(self, setting)
             if (value is None) is (kind == self.kind):
-                what = f"{setting}={value}" if value is not None else f"no {setting}"
-                raise ConfigError(f"smoothing {self.kind!r} has {what}; give {_SETTINGS[self.kind]} alone")
+                if value is None:
+                    example = {"frames": 5, "decay": 0.8}[setting]
+                    raise ConfigError(f"smoothing {self.kind!r} needs {setting}; add smoothing.{setting}={example}")
+                raise ConfigError(f"smoothing {self.kind!r} has {setting}={value}; give {_SETTINGS[self.kind]} alone")
         if self.frames is not None and (not _is_number(self.frames, int) or self.frames < 1):
             raise ConfigError(f"smoothing has frames={self.frames!r}; give a whole number from 1 on")
         if self.decay is not None and (not _is_number(self.decay, int, float) or not 0 <= self.decay < 1):

@@ -29,7 +29,8 @@ def paired(runs: Sequence[Run], *, resamples: int = 1000, seed: int = 0) -> pd.D
 
     Returns:
         ``run``, ``against``, ``metric`` (mAP, mcAP, accuracy), ``difference`` (positive where the run is better than
-        the first), ``low`` and ``high`` of its 95 % interval, ``p_value``, ``videos``, ``resamples``, ``seed``.
+        the first), ``low`` and ``high`` of its 95 % interval, ``p_value``, ``smallest_p`` that so many videos can give,
+        ``videos``, ``resamples``, ``seed``.
 
     Source:
         `coadtr.evaluation.metrics.paired.paired_precision_test`.
@@ -39,7 +40,19 @@ def paired(runs: Sequence[Run], *, resamples: int = 1000, seed: int = 0) -> pd.D
         True
     """
     rows = [row for run in runs[1:] for row in _against(run, runs[0], resamples=resamples, seed=seed)]
-    columns = ["run", "against", "metric", "difference", "low", "high", "p_value", "videos", "resamples", "seed"]
+    columns = [
+        "run",
+        "against",
+        "metric",
+        "difference",
+        "low",
+        "high",
+        "p_value",
+        "smallest_p",
+        "videos",
+        "resamples",
+        "seed",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -66,7 +79,8 @@ def _against(run: Run, first: Run, *, resamples: int, seed: int) -> Iterator[tup
         if value is not None:
             low, high = value.interval or (float("nan"), float("nan"))
             p_value = float("nan") if value.p_value is None else value.p_value
-            yield run.name, first.name, metric, value.difference, low, high, p_value, found.videos, resamples, seed
+            told = (found.smallest_p, found.videos, resamples, seed)
+            yield run.name, first.name, metric, value.difference, low, high, p_value, *told
 
 
 def describe_pairs(tests: pd.DataFrame) -> pd.DataFrame:
@@ -80,6 +94,8 @@ def describe_pairs(tests: pd.DataFrame) -> pd.DataFrame:
     for row in tests.to_dict("records"):
         ends = "" if pd.isna(row["low"]) else f" [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
         p_value = "-" if pd.isna(row["p_value"]) else f"{row['p_value']:.3f}"
+        if row["smallest_p"] > 0.05 and p_value != "-":
+            p_value += f" (at least {row['smallest_p']:.3f} with {row['videos']} videos)"
         rows.append(
             (f"{row['run']} - {row['against']}", row["metric"], f"{100 * row['difference']:+.1f}{ends}", p_value)
         )

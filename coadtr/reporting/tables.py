@@ -63,6 +63,10 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
+def _mebibytes(value: float) -> str:
+    return f"{value / 2**20:,.0f}"
+
+
 def _count(value: float) -> str:
     if value < 1000:
         return f"{value:g}"
@@ -92,7 +96,7 @@ _QUANTITIES: Final = (
     _Quantity("latency_p50_ms", "step latency, p50 (ms)", "step_latency_ms.p50", "float64", _places(2), brief=True),
     _Quantity("latency_p95_ms", "step latency, p95 (ms)", "step_latency_ms.p95", "float64", _places(2)),
     _Quantity("state_bytes_per_stream", "state of a stream (bytes)", "state_bytes_per_stream", "Int64", _places(0)),
-    _Quantity("peak_memory_bytes", "peak memory (bytes)", "peak_memory_bytes", "Int64", _count),
+    _Quantity("peak_memory_bytes", "peak memory (MiB)", "peak_memory_bytes", "Int64", _mebibytes),
     _Quantity("protocol", "protocol", "protocol.name", "string", str, brief=True),
     _Quantity("protocol_version", "version of the protocol", "protocol.version", "Int64", str),
     _Quantity("window", "window (frames)", "protocol.window", "Int64", str),
@@ -210,7 +214,7 @@ def report_tables(runs: Sequence[Run]) -> list[ReportTable]:
         ReportTable(
             name="headline",
             caption=f"Main results. Shares in per cent to one decimal{level}. Multiply-accumulates (MACs, one is two "
-            "FLOPs), parameters and peak memory to four digits, latencies and delays to two decimals.",
+            "FLOPs), parameters to four digits, latencies and delays to two decimals.",
             values=headline(runs),
             shown=_shown(runs, brief=False),
         ),

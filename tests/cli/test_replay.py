@@ -230,3 +230,21 @@ def test_throughput_is_measured_where_it_is_asked_for(workplace: Path) -> None:
 )
 def test_ways_that_cannot_be_are_refused(workplace: Path, words: tuple[str, ...], names: tuple[str, ...]) -> None:
     refuse(*REPLAY, "out=new", *words, folder=workplace, code=2, names=names)
+
+
+def test_a_report_of_other_frames_or_scores_is_not_replaced_unasked(workplace: Path) -> None:
+    succeed(*UNTIMED, "out=kept", folder=workplace)
+    for words, told in (
+        (("protocol=oadtr",), "is the report of protocol all, split test"),
+        (("split=validation",), "split test"),
+        (("smoothing.kind=mean", "smoothing.frames=2"), "smoothing None"),
+    ):
+        refuse(*UNTIMED, *words, "out=kept", folder=workplace, code=2, names=(told, "overwrite=true"))
+    succeed(*UNTIMED, "protocol=oadtr", "overwrite=true", "out=kept", folder=workplace)
+    assert report_of(workplace, "kept")["protocol"]["name"] == "oadtr"
+
+
+def test_a_log_says_from_time_to_time_how_far_it_is(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coadtr.cli.replaying._SILENCE", 0.0)
+    outcome = call(*UNTIMED, "out=told", folder=workplace)
+    assert (outcome.code, outcome.err) == (0, "".join(f"answered {done} of 3 videos\n" for done in (1, 2, 3)))

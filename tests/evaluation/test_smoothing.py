@@ -124,7 +124,7 @@ def test_plain_values_are_parsed() -> None:
     ("settings", "words"),
     [
         ({"kind": "median", "frames": 3}, "unknown smoothing 'median'; choose one of mean, exponential"),
-        ({"kind": "mean"}, "'mean' has no frames; give frames alone"),
+        ({"kind": "mean"}, "'mean' needs frames; add smoothing.frames=5"),
         ({"kind": "mean", "frames": 3, "decay": 0.5}, "'mean' has decay=0.5; give frames alone"),
         ({"kind": "exponential", "frames": 3}, "'exponential' has frames=3; give decay alone"),
         ({"kind": "mean", "frames": 0}, "frames=0; give a whole number"),

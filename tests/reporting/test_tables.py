@@ -92,7 +92,7 @@ def test_numbers_read_rounded_with_their_interval(make_run: MakeRun) -> None:
         "step latency, p95 (ms)": "1,234.50",
         "state of a stream (bytes)": "65,544",
         "parameters": "999",
-        "peak memory (bytes)": "4.2 G",
+        "peak memory (MiB)": "4,005",
         "smoothing": "exponential",
     }.items():
         assert row(table.shown, head) == [head, text]

@@ -80,6 +80,7 @@ class PairedTest:
         resamples: Number of bootstrap resamples, and of permutations.
         seed: Seed of the draws.
         videos: Number of videos with a scored frame.
+        smallest_p: The smallest p-value that so many videos and permutations can give.
         mAP: Difference of the mean average precision.
         mcAP: Difference of the mean calibrated average precision.
         accuracy: Difference of the share of right frames.
@@ -89,6 +90,7 @@ class PairedTest:
     resamples: int
     seed: int
     videos: int
+    smallest_p: float
     mAP: PairedDifference | None  # noqa: N815 - the name of the field's literature
     mcAP: PairedDifference | None  # noqa: N815
     accuracy: PairedDifference | None
@@ -102,6 +104,7 @@ class PairedTest:
             "seed": self.seed,
             "unit": "video",
             "videos": self.videos,
+            "smallest_p": self.smallest_p,
             **{metric: None if value is None else value.to_dict() for metric, value in found.items()},
         }
 
@@ -125,14 +128,16 @@ def paired_precision_test(
     The p-value is that of a permutation test: if the runs were alike, each video could as well have got the answers of
     the other run. So the runs swap them at a random half of the videos, again and again, and p is the share
     ``(1 + b) / (1 + resamples)`` with b the permutations whose difference is at least as large as the observed one
-    in absolute value. For mAP and mcAP the answers are ranks, each run's own: that of a score among all scores of the
-    class at frames that count, equal ones sharing the mean of their ranks. For scores of two runs may mean different
-    things, and rescaling those of one should change p as little as its mAP. For accuracy the answers are whether each
-    frame is right.
+    in absolute value. Where the videos can be swapped in no more ways than that, every way is taken once.
+
+    For mAP and mcAP the answers are ranks, each run's own: that of a score among all scores of the class at frames
+    that count, equal ones sharing the mean of their ranks. For scores of two runs may mean different things, and
+    rescaling those of one should change p as little as its mAP. For accuracy the answers are whether each frame is
+    right.
 
     p cannot fall below that of the number of videos: V videos can be swapped in ``2**V`` ways, and two of these give
-    the observed difference, so with 5 videos p is hardly ever below 1/16. With few videos, trust p: an interval from
-    them may leave out 0 where p is large.
+    the observed difference, so with 5 videos p is at least 1/16 (``smallest_p``), however clear the difference. An
+    interval from few videos may leave out 0 where p is large.
 
     Frames that are not scored or carry the ignored class never count, nor do background and ignored class in mAP; a
     class that does not occur is left out, in a resample too.
@@ -179,7 +184,8 @@ def paired_precision_test(
     bootstrap = _differences(*(resampled_metrics(frames, drawn, **special) for frames in runs))
     swapped = _permuted(*runs, resamples=resamples, seed=seed, special=special)
     found = {metric: _judge(bootstrap[metric], swapped[metric], videos=videos, level=level) for metric in _METRICS}
-    return PairedTest(level=level, resamples=resamples, seed=seed, videos=videos, **found)
+    smallest = max(2.0 ** (1 - videos), 1 / (1 + resamples))
+    return PairedTest(level=level, resamples=resamples, seed=seed, videos=videos, smallest_p=smallest, **found)
 
 
 def _permuted(
@@ -194,9 +200,12 @@ def _permuted(
         videos=2 * videos,
     )
     ranked = replace(both, scores=np.concatenate([_mid_ranks(first.scores), _mid_ranks(second.scores)]))
-    # A stream of its own: the swaps do not go with the draws of the bootstrap.
-    own = np.random.default_rng([seed, 1]).integers(2, size=(resamples + 1, videos)).T
-    own[:, 0] = 1
+    if 2**videos <= resamples + 1:  # every way once; the first is the one observed
+        own = 1 - (np.arange(2**videos) >> np.arange(videos)[:, None] & 1)
+    else:
+        # A stream of its own: the swaps do not go with the draws of the bootstrap.
+        own = np.random.default_rng([seed, 1]).integers(2, size=(resamples + 1, videos)).T
+        own[:, 0] = 1
     one, other = (
         replace(
             resampled_metrics(ranked, halves, **special),
@@ -228,8 +237,8 @@ def _judge(
         return None
     if videos < 2:
         return PairedDifference(difference=observed, interval=None, p_value=None)
-    extreme = np.abs(swapped[1:]) >= abs(observed) - _ROUNDING
-    p_value = (1 + int(extreme.sum())) / swapped.size
+    extreme = np.abs(swapped) >= abs(observed) - _ROUNDING
+    p_value = int(extreme.sum()) / swapped.size
     interval = interval_of(bootstrap, videos=videos, level=level, within=(-1.0, 1.0))
     return PairedDifference(difference=observed, interval=interval, p_value=p_value)
 

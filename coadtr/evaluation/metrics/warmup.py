@@ -30,15 +30,22 @@ class WarmupPrecision:
         edges: Band k holds the frames with index ``edges[k]`` to ``edges[k + 1] - 1``; the last band has no end.
         mean_ap: mAP of each band over the classes that occur in it; None where none does.
         frames: Frames of each band that are scored.
+        classes: Classes of each band that have an AP: bands with other classes do not compare.
     """
 
     edges: tuple[int, ...]
     mean_ap: tuple[float | None, ...]
     frames: tuple[int, ...]
+    classes: tuple[int, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
-        return {"edges": list(self.edges), "mAP": list(self.mean_ap), "frames": list(self.frames)}
+        return {
+            "edges": list(self.edges),
+            "mAP": list(self.mean_ap),
+            "frames": list(self.frames),
+            "classes": list(self.classes),
+        }
 
 
 def warmup_precision(
@@ -86,6 +93,7 @@ def warmup_precision(
     reached = [edge for edge in edges if edge < max((len(part) for part in labels), default=0)]
     means: list[float | None] = []
     frames: list[int] = []
+    classes: list[int] = []
     for first, end in pairwise([*reached, None]):
         band = [_inside(mask, first, end) for mask in counted]
         parts = scored_parts(labels, scores, band, **named)
@@ -93,7 +101,8 @@ def warmup_precision(
         per_class = per_frame_average_precision(shown, ranked, **named)
         means.append(mean_average_precision(per_class) if per_class else None)
         frames.append(len(shown))
-    return WarmupPrecision(edges=tuple(reached), mean_ap=tuple(means), frames=tuple(frames))
+        classes.append(len(per_class))
+    return WarmupPrecision(edges=tuple(reached), mean_ap=tuple(means), frames=tuple(frames), classes=tuple(classes))
 
 
 def _inside(mask: NDArray[np.bool_], first: int | None, end: int | None) -> NDArray[np.bool_]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,16 +45,18 @@ def in_ranks(videos: list[Video]) -> list[Video]:
     return ranked
 
 
-def test_paired_difference_interval_and_permutations_written_out() -> None:
+@pytest.mark.parametrize("resamples", [40, 6])  # 3 videos are swapped in 8 ways: all of them, or 6 drawn
+def test_paired_difference_interval_and_permutations_written_out(resamples: int) -> None:
     first = better(make_videos(1, videos=3, ties=False), 0.5)
     second = make_videos(1, videos=3, ties=False)
     assert all(((video.labels != 3) & video.scored).any() for video in first)
-    found = paired_precision_test(first, second, **ACTIONS, resamples=40, level=0.9, seed=4)
-    drawn = draw_videos(3, resamples=40, seed=4)
+    found = paired_precision_test(first, second, **ACTIONS, resamples=resamples, level=0.9, seed=4)
+    drawn = draw_videos(3, resamples=resamples, seed=4)
     ones = np.ones(3, dtype=int)
     # What is swapped: ranks for precision, the answers themselves for accuracy.
     ranks = in_ranks(first), in_ranks(second)
-    swaps = np.random.default_rng([4, 1]).integers(2, size=(41, 3))[1:]
+    every = [list(own) for own in product((0, 1), repeat=3) if not all(own)]
+    swaps = every if resamples == 40 else np.random.default_rng([4, 1]).integers(2, size=(7, 3))[1:].tolist()
     assert found.mAP is not None
     for key in ("mAP", "mcAP", "accuracy"):
         values = [obvious(first, column)[key] - obvious(second, column)[key] for column in drawn.T]
@@ -69,7 +72,8 @@ def test_paired_difference_interval_and_permutations_written_out() -> None:
         left_out = [obvious(first, row)[key] - obvious(second, row)[key] for row in 1 - np.eye(3, dtype=int)]
         expected = written_out_interval(values, observed, left_out, 0.9, (-1, 1))
         assert result.interval == pytest.approx(expected, abs=1e-12)
-        assert result.p_value == (1 + extreme) / 41
+        assert result.p_value == (1 + extreme) / (1 + len(swaps))
+    assert found.smallest_p == 0.25
 
 
 def test_a_clear_difference_is_found_and_turns_its_sign() -> None:
@@ -125,6 +129,7 @@ def test_equal_runs_do_not_differ() -> None:
         "seed": 0,
         "unit": "video",
         "videos": 6,
+        "smallest_p": 1 / 32,
         **{key: {"difference": 0.0, "interval": [0.0, 0.0], "p_value": 1.0} for key in ("mAP", "mcAP", "accuracy")},
     }
 

@@ -35,7 +35,7 @@ def test_each_band_is_a_test_set_of_its_own(*, multi_hot: bool) -> None:
 
 def test_a_band_without_an_action_has_no_value() -> None:
     found = warmup_precision([np.array([0, 0, 1])], [np.eye(4)[:3]], class_names=NAMES, background=0, edges=(0, 2))
-    assert found.to_dict() == {"edges": [0, 2], "mAP": [None, 1.0], "frames": [2, 1]}
+    assert found.to_dict() == {"edges": [0, 2], "mAP": [None, 1.0], "frames": [2, 1], "classes": [0, 1]}
 
 
 @pytest.mark.parametrize("edges", [(), (1, 2), (0, 4, 4)])
