@@ -13,7 +13,7 @@ import altair as alt
 import pandas as pd
 
 from coadtr.reporting import series
-from coadtr.reporting.theme import DASHES, chart_config
+from coadtr.reporting.theme import chart_config, class_dash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,7 +160,7 @@ def class_channels(order: Sequence[str], *, legend: Sequence[str] = ()) -> dict[
         ['color', 'strokeDash']
     """
     domain = list(order)
-    dashes = [DASHES[index // 8 % len(DASHES)] for index in range(len(domain))]
+    dashes = [class_dash(index) for index in range(len(domain))]
     shown = (
         alt.Legend(title=None, orient="bottom", columns=3, symbolType="stroke", values=list(legend)) if legend else None
     )
@@ -195,7 +195,7 @@ def confusion(run: Run) -> alt.TopLevelMixin:
 
 def warmup(runs: Sequence[Run]) -> alt.TopLevelMixin:
     """Draw the mAP by frames since the start of the video, in bands that each hold twice the frames of the last."""
-    table = series.warmup(runs)
+    table = series.warmup(runs).dropna(axis="columns", how="all")
     order = list(dict.fromkeys(table["frames_since_start"]))
     axis = alt.Axis(labelAngle=-45, labelOverlap=False, grid=False)
     x = alt.X("frames_since_start:O", sort=order, title="frames since the start of the video", axis=axis)
@@ -218,13 +218,23 @@ def anticipation(runs: Sequence[Run]) -> alt.TopLevelMixin:
 
 
 def calibration(runs: Sequence[Run]) -> alt.TopLevelMixin:
-    """Draw the accuracy of answers over their confidence; the dashed diagonal is perfect calibration."""
+    """Draw the accuracy of answers over their confidence; the dashed diagonal is perfect calibration.
+
+    Bins of few frames are hollow points off the line.
+    """
     ideal = alt.Chart(alt.InlineData(values=[{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]))
     diagonal = ideal.mark_rule(strokeDash=[4, 4]).encode(
         x=alt.datum(0), y=alt.datum(0), x2=alt.datum(1), y2=alt.datum(1)
     )
-    lines = _line_layer(runs, series.calibration(runs), alt.X("confidence:Q", title="confidence"), "accuracy")
-    return _finish(alt.layer(diagonal, lines), height=300, title=None)
+    bins = series.calibration(runs)
+    x, few = alt.X("confidence:Q", title="confidence"), bins["frames"] < series.FEW_FRAMES
+    layers = [diagonal, _line_layer(runs, bins[~few], x, "accuracy")]
+    if few.any():
+        hollow = alt.Chart(_data(bins[few])).mark_point(filled=False, size=45, opacity=1)
+        tips = _tips("run:N", "confidence:Q", "accuracy:Q", "frames:Q")
+        y = alt.Y("accuracy:Q", scale=_SHARE)
+        layers.append(hollow.encode(x=x, y=y, color=_run_colour(runs), shape=_run_shape(runs), tooltip=tips))
+    return _finish(alt.layer(*layers), height=300, title=None)
 
 
 def training(runs: Sequence[Run]) -> alt.TopLevelMixin:

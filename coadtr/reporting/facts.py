@@ -42,8 +42,11 @@ def headline(runs: Sequence[Run]) -> list[Row]:
         >>> headline([])
         []
     """
+    rates = sorted({rate for run in runs if (rate := _at(run.report, "delay.false_positives_per_hour")) is not None})
+    allowed = f"; at {' or '.join(f'{rate:g}' for rate in rates)} false alarms an hour and class; threshold chosen on "
+    notes = {_DELAY: f"from start of action to alarm{f'{allowed}these labels' if rates else ''}"}
     rows = [
-        Row(label=label, note=note, group=group, cells=tuple(cell(run.report) for run in runs))
+        Row(label=label, note=notes.get(label, note), group=group, cells=tuple(cell(run.report) for run in runs))
         for group, label, note, cell in (*_HEADLINE, *_throughputs(runs), *_RUNNING)
     ]
     return [row for row in rows if any(text != _NONE for text, _ in row.cells)]
@@ -64,6 +67,7 @@ def origin(runs: Sequence[Run]) -> list[Row]:
 
 
 _NONE = "-"
+_DELAY = "Median detection delay (s)"
 _Cell = tuple[str, str]
 
 
@@ -143,6 +147,11 @@ def _described(smoothing: Mapping[str, Any]) -> str:
     return ", ".join([_text(smoothing.get("kind")), *([_text(rest)] if rest else [])])
 
 
+def _protocol(report: Mapping[str, Any]) -> _Cell:
+    name, version = _at(report, "protocol.name"), _at(report, "protocol.version")
+    return _text(name), "" if version is None else f"version {version}"
+
+
 def _mode(report: Mapping[str, Any]) -> _Cell:
     mode = _at(report, "mode")
     return {"step": "step by step", "chunk": "in chunks"}.get(mode, _text(mode)), ""
@@ -166,6 +175,7 @@ def _audit(report: Mapping[str, Any]) -> _Cell:
 _Line = tuple[str, str, str, "Callable[[Mapping[str, Any]], _Cell]"]
 _ACCURACY, _COST, _FRAMES, _HOW = "Accuracy", "Cost of one step", "What was scored", "How it was replayed"
 _HEADLINE: tuple[_Line, ...] = (
+    (_ACCURACY, "Protocol", "which frames are scored", _protocol),
     (_ACCURACY, "mAP (%)", "mean average precision per frame, over the classes that occur", _mean_ap),
     (_ACCURACY, "mcAP (%)", "calibrated: as if half of the frames were positive", _percent("mcAP")),
     (_ACCURACY, "Frame accuracy (%)", "share of frames whose highest score is right", _percent("accuracy")),
@@ -174,7 +184,7 @@ _HEADLINE: tuple[_Line, ...] = (
     (_ACCURACY, "Segmental F1@10 (%)", "overlap of at least 10 %", _number("segmental.f1.10", ".1f", 100)),
     (_ACCURACY, "Segmental F1@25 (%)", "", _number("segmental.f1.25", ".1f", 100)),
     (_ACCURACY, "Segmental F1@50 (%)", "", _number("segmental.f1.50", ".1f", 100)),
-    (_ACCURACY, "Median detection delay (s)", "from start of action to alarm", _number("delay.median_s", ".2f")),
+    (_ACCURACY, _DELAY, "", _number("delay.median_s", ".2f")),
     (_ACCURACY, "Detected actions (%)", "", _number("delay.detected", ".1f", 100)),
     (
         _ACCURACY,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 
 from coadtr.reporting import curves, series, timeline
+from coadtr.reporting.pairs import describe_pairs, paired
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from coadtr.reporting.runs import Run
 
-__all__ = ["Figure", "Table", "list_figures", "video_table"]
+__all__ = ["Figure", "Table", "list_figures", "pair_table", "video_table"]
 
 _RECALLS: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
 
@@ -80,7 +81,9 @@ _FIGURES: Final = {
     "warmup": (
         "Warm-up",
         "Warm-up",
-        "mAP of the frames this long after the start of their video: what an answer loses while the window fills.",
+        "mAP of the frames this long after the start of their video. Each band is scored on its own: other classes, "
+        "other negatives, so bands do not compare with each other; runs do. Bands in which fewer than half of the "
+        "run's classes occur are left out.",
     ),
     "portions": (
         "Portions of an action",
@@ -92,7 +95,8 @@ _FIGURES: Final = {
     "calibration": (
         "Calibration",
         "Calibration",
-        "Accuracy of the answers by their confidence. On the dashed diagonal, confidence is what it claims to be.",
+        "Accuracy of the answers by their confidence. On the dashed diagonal, confidence is what it "
+        "claims to be. Hollow points are bins of fewer than 10 frames.",
     ),
     "map_against_macs": (
         "Accuracy against multiply-accumulates",
@@ -155,7 +159,11 @@ def _tables(runs: Sequence[Run], key: str) -> tuple[Table, ...]:
         wide = table.pivot_table(index=["run", "epoch"], columns="measure", values="value", sort=False).reset_index()
         return (_table(wide, "Training"),)
     table = getattr(series, key)(runs)
+    counts = {name: [_count(value) for value in table[name]] for name in ("frames", "classes") if name in table.columns}
+    table = table.assign(**counts).dropna(axis="columns", how="all")
     places, *values = [name for name in table.columns if name != "run"]
+    if key == "calibration":  # in three decimals, confidences of 0 and 1 too
+        table = table.assign(**{name: [f"{value:.3f}" for value in table[name]] for name in ("confidence", "accuracy")})
     return (_by_run(table, places, values),)
 
 
@@ -206,6 +214,27 @@ def video_table(runs: Sequence[Run]) -> Table:
     return Table(caption=f"Videos, least accurate first{mean}", columns=found.columns, rows=found.rows)
 
 
+def pair_table(runs: Sequence[Run]) -> Table | None:
+    """Return the tests of each run against the first, over the same videos; None if no run can be tested.
+
+    Example:
+        >>> pair_table([]) is None
+        True
+    """
+    tests = paired(runs)
+    if tests.empty:
+        return None
+    rows = []
+    for test, words in zip(tests.to_dict("records"), describe_pairs(tests).to_dict("records"), strict=True):
+        least = test.get("smallest_p")
+        bound = "" if least is None or pd.isna(least) else f", at least {least:.2g} with {test['videos']} videos"
+        rows.append((f"{words['metric']}, {words['runs']}", words["difference"], f"{words['p']}{bound}"))
+    caption = (
+        "Each run against the first, over the same videos: difference in points with its 95 % interval, paired test"
+    )
+    return Table(caption=caption, columns=("metric and runs", "difference", "p"), rows=tuple(rows))
+
+
 def _by_run(table: pd.DataFrame, places: str, values: Sequence[str]) -> Table:
     """Set the runs side by side: a row a place, a column a run and value."""
     runs = list(dict.fromkeys(table["run"]))
@@ -234,3 +263,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, str):
         return value
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) > 1 else f"{value:.3f}"
+
+
+def _count(value: Any) -> str | None:
+    return None if pd.isna(value) else f"{value:,.0f}"

@@ -11,7 +11,7 @@ import coadtr
 from coadtr.errors import ConfigError
 from coadtr.reporting import charts, facts, figures, series, timeline
 from coadtr.reporting.packing import LEVELS, script_json
-from coadtr.reporting.theme import DASHES, HUES, PAGE, chart_config
+from coadtr.reporting.theme import HUES, PAGE, chart_config, class_dash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["render_page"]
 
+_FEW_VIDEOS: Final = 20
 _SCRIPTS: Final = ("charts.js", "unpack.js", "timeline.js", "moving.js", "page.js")  # in this order, in one function
 
 
@@ -32,7 +33,7 @@ def render_page(runs: Sequence[Run], *, title: str, notes: Sequence[str] = ()) -
     Args:
         runs: The runs, at least one, each name once. Whether they may be compared is for the caller to judge.
         title: Heading of the page.
-        notes: What readers should know first, such as in what the runs differ; a banner below the heading.
+        notes: In what the runs differ, so that their numbers do not compare; a banner below the heading says so.
 
     Returns:
         The page, in UTF-8 when written.
@@ -59,10 +60,13 @@ def render_page(runs: Sequence[Run], *, title: str, notes: Sequence[str] = ()) -
         runs=names,
         groups=_grouped(facts.headline(runs)),
         level=_level(runs),
+        rough=_rough(runs),
+        pairs=figures.pair_table(runs) if len(runs) > 1 else None,
         origin=facts.origin(runs),
         figures=figures.list_figures(runs, drawn),
         videos=figures.video_table(runs),
         packed=timeline.pack_runs(runs),
+        heights={name: _heights(name, chart.to_dict(), len(runs)) for name, chart in drawn.items()},
         index=script_json(_index(runs, order, drawn)),
         classes=order,
         style=_asset("page.css"),
@@ -88,7 +92,7 @@ def _index(runs: Sequence[Run], order: list[str], drawn: dict[str, Any]) -> dict
         "configs": {mode: chart_config(mode, background="transparent") for mode in HUES},
         "hues": HUES,
         "paper": {mode: colours["paper"] for mode, colours in PAGE.items()},
-        "dashes": [list(dash) for dash in DASHES],
+        "dashes": [class_dash(place) for place in range(len(order))],
     }
 
 
@@ -108,9 +112,43 @@ def _for_page(chart: Any) -> dict[str, Any]:
     return found
 
 
+def _heights(name: str, spec: dict[str, Any], runs: int) -> tuple[int, int]:
+    """Return about how many pixels high a chart will be, and how many more where names of runs stand in one column.
+
+    Charts are drawn when they come near the screen; with their height kept free, nothing below moves.
+    """
+    first = spec.get("layer", [spec])[0]
+    longest = 0.0
+    if name.startswith("confusion"):
+        names = first["encoding"]["x"]["sort"]
+        body, longest = 20 * len(names) + 50.0, min(190.0, 6.4 * max(map(len, names)))
+    elif "vconcat" in spec:
+        body = sum(panel.get("height", 170) + 58.0 for panel in spec["vconcat"]) - 46
+    elif isinstance(spec["height"], dict):
+        rows = len(first["encoding"]["y"]["sort"])
+        body = 22.0 * rows if runs == 1 else 11 * runs / 0.8 * (rows + 0.2) + 5
+    else:
+        body = spec["height"] + 6.0
+        if name == "warmup":
+            longest = 4.6 * max(map(len, first["encoding"]["x"]["sort"]))
+    keyed = runs > 1 and not name.startswith(("confusion", "precision_recall"))
+    lines = (runs + 1) // 2 if keyed else 0
+    return round(body + longest + 43 + (10 + 17 * lines if lines else 0)), 17 * (runs - lines) if keyed else 0
+
+
 def _level(runs: Sequence[Run]) -> str | None:
     levels = [run.report["intervals"]["level"] for run in runs if run.report.get("intervals")]
     return f"{100 * levels[0]:g} %" if levels else None
+
+
+def _rough(runs: Sequence[Run]) -> str:
+    """Return over how many videos the intervals are, and what that means if they are few."""
+    parts = [run.report.get("intervals") or {} for run in runs]
+    counts = {int(part["videos"]) for part in parts if part.get("videos") is not None}
+    if not counts:
+        return ""
+    words = f"{' or '.join(f'{count:,}' for count in sorted(counts))} {'video' if counts == {1} else 'videos'}"
+    return f"{words}; few videos: take intervals as rough" if min(counts) < _FEW_VIDEOS else words
 
 
 def _grouped(rows: Sequence[facts.Row]) -> dict[str, list[facts.Row]]:

@@ -28,6 +28,7 @@ __all__ = [
     "warmup",
 ]
 
+FEW_FRAMES: Final = 10  # an accuracy over fewer says little
 _MEASURES: Final = {"train_loss": "training loss", "val_loss": "validation loss", "val_mAP": "validation mAP"}
 
 
@@ -81,15 +82,17 @@ def confusion(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def warmup(runs: Sequence[Run]) -> pd.DataFrame:
-    """Return ``run, frames_since_start, mAP, frames`` where frames of that age show an action.
+    """Return ``run, frames_since_start, mAP, frames, classes`` where frames of that age show an action.
 
-    A band of ages is named by its ends, such as ``4-7``, or ``1,024 on``; bands come youngest first.
+    A band of ages is named by its ends, such as ``4-7``, or ``1,024 on``; bands come youngest first. ``classes`` is how
+    many classes occur in the band, missing where the report does not say. A band with fewer than half of the classes
+    that occur in the run is left out.
 
     Example:
         >>> list(warmup([]))
-        ['run', 'frames_since_start', 'mAP', 'frames']
+        ['run', 'frames_since_start', 'mAP', 'frames', 'classes']
     """
-    columns = ["frames_since_start", "mAP", "frames", "first"]
+    columns = ["frames_since_start", "mAP", "frames", "classes", "first"]
     table = _stack(runs, _bands, columns).sort_values("first", kind="stable")
     return table.dropna(subset=["mAP"]).drop(columns="first").reset_index(drop=True)
 
@@ -101,7 +104,9 @@ def _bands(run: Run) -> pd.DataFrame:
         f"{first:,.0f} on" if after is None else f"{first:,.0f}" + (f"-{after - 1:,.0f}" if after - first > 1 else "")
         for first, after in zip(edges, [*edges[1:], None], strict=False)  # no edge: no band
     ]
-    return table.assign(first=table["frames_since_start"], frames_since_start=names[: len(table)])
+    occurring = pd.Series((run.report["warmup"] or {}).get("classes") or [], dtype="float64").reindex(table.index)
+    table = table.assign(first=table["frames_since_start"], frames_since_start=names[: len(table)], classes=occurring)
+    return table[~(occurring < len(run.report["per_class_AP"]) / 2)]
 
 
 def portions(runs: Sequence[Run]) -> pd.DataFrame:

@@ -89,6 +89,32 @@ def test_bands_of_the_warm_up_are_names_in_their_order(make_run: Callable[..., P
     assert (x["type"], x["sort"]) == ("ordinal", ["0", "1", "4-1,023", "1,024 on"])
 
 
+def test_bands_with_few_of_the_classes_are_left_out(make_run: Callable[..., Path]) -> None:
+    part = {"edges": [0, 1, 2], "mAP": [1.0, 0.4, 0.5], "frames": [4, 1500, 12], "classes": [1, 2, 4]}
+    runs = find_runs([make_run("a", changes={"warmup": part})])
+    assert len(runs[0].report["per_class_AP"]) == 4
+    (figure,) = figures.list_figures(runs, {"warmup": charts.warmup(runs)})
+    assert figure.tables[0].columns == ("frames since start", "mAP", "frames", "classes")
+    assert figure.tables[0].rows == (("1", "0.400", "1,500", "2"), ("2 on", "0.500", "12", "4"))
+
+
+def test_bins_of_few_frames_are_hollow_and_off_the_line(make_run: Callable[..., Path]) -> None:
+    bins = [
+        {"low": 0.0, "high": 0.5, "confidence": 0.25, "accuracy": 1.0, "frames": 9},
+        {"low": 0.5, "high": 1.0, "confidence": 1.0, "accuracy": 0.5, "frames": 1210},
+    ]
+    runs = find_runs([make_run("a", changes={"calibration": {"ece": 0.1, "brier": 0.3, "bins": bins}})])
+    chart = charts.calibration(runs)
+    spec = chart.to_dict()
+    frames = {name: row["frames"] for name, text in spec["datasets"].items() if isinstance(text, str)
+              for row in csv.DictReader(io.StringIO(text))}  # fmt: skip
+    line, hollow = spec["layer"][1:]
+    assert (line["layer"][0]["mark"]["type"], float(frames[line["data"]["name"]])) == ("line", 1210)
+    assert (hollow["mark"]["filled"], float(frames[hollow["data"]["name"]])) == (False, 9)
+    (figure,) = figures.list_figures(runs, {"calibration": chart})
+    assert figure.tables[0].rows == (("0.250", "1.000", "9"), ("1.000", "0.500", "1,210"))
+
+
 def test_blocks_keep_the_order_of_the_network(make_run: Callable[..., Path]) -> None:
     runs = find_runs([make_run("a", macs=1001), make_run("b", changes={"macs_by_block": None})])
     spec = charts.macs_by_block(runs).to_dict()
@@ -103,6 +129,7 @@ def test_a_class_keeps_hue_and_dash_whichever_are_drawn() -> None:
     dashes = channels["strokeDash"]["scale"]["range"]
     looks = [(index % len(HUES["light"]), tuple(dash)) for index, dash in enumerate(dashes)]
     assert len(set(looks)) == len(names)
+    assert dashes[4] != dashes[1]  # ochre beside orange
     assert len(HUES["light"]) == len(HUES["dark"])
     assert len(DASHES) * len(HUES["light"]) >= 30
 

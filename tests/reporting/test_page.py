@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from coadtr.errors import ConfigError
-from coadtr.reporting import facts, figures
+from coadtr.reporting import facts, figures, pairs
 from coadtr.reporting.packing import unpack_video
 from coadtr.reporting.page import render_page
 from coadtr.reporting.runs import find_runs
@@ -134,6 +134,7 @@ def test_notes_are_a_banner_below_the_heading(make_run: Callable[..., Path]) -> 
     runs = find_runs([make_run("a")])
     text = render_page(runs, title="Title", notes=["First <b>", "Second"])
     banner = text.partition('<aside class="notes"')[2].partition("</aside>")[0]
+    assert "These numbers do not compare" in banner
     assert "First &lt;b&gt;" in banner
     assert "Second" in banner
     assert "<h1>Title</h1>" in text
@@ -157,6 +158,47 @@ def test_mode_smoothing_audit_and_throughput_are_named(make_run: Callable[..., P
     assert "smoothed" not in rows["mAP (%)"][0][1]
     assert rows["mAP (%)"][1][1].endswith("\nsmoothed: exponential, decay 0.8")
     assert rows["Frames a second, 16 streams"] == (("-", ""), ("14,400", "850 to 16,000"))
+
+
+def test_protocol_comes_first_and_the_delay_says_at_what_false_alarms(make_run: Callable[..., Path]) -> None:
+    rows = facts.headline(find_runs([make_run(protocol="oadtr")]))
+    assert rows[0].label == "Protocol"
+    assert rows[0].cells[0][0] == "oadtr"
+    assert rows[0].cells[0][1].startswith("version ")
+    (delay,) = (row for row in rows if row.label.startswith("Median detection delay"))
+    assert delay.note.endswith("; at 60 false alarms an hour and class; threshold chosen on these labels")
+
+
+@pytest.mark.parametrize(
+    ("videos", "words"), [(10, "10 videos; few videos: take intervals as rough"), (50, "50 videos")]
+)
+def test_intervals_from_few_videos_are_called_rough(make_run: Callable[..., Path], videos: int, words: str) -> None:
+    ends = {"level": 0.95, "videos": videos, "mAP": [0.1, 0.9], "mcAP": None, "accuracy": None}
+    text = render_page(find_runs([make_run(changes={"intervals": ends})]), title="Run")
+    assert f"by bootstrap over {words}.</p>" in text
+
+
+def test_several_runs_are_tested_against_the_first(make_run: Callable[..., Path]) -> None:
+    runs = find_runs([make_run("a"), make_run("b", seed=1, skill=3.0)])
+    table = figures.pair_table(runs)
+    assert table is not None
+    assert [row[0] for row in table.rows] == [f"{metric}, b - a" for metric in ("mAP", "mcAP", "accuracy")]
+    gain = 100 * (runs[1].report["mAP"] - runs[0].report["mAP"])
+    assert float(table.rows[0][1].split()[0]) == pytest.approx(gain, abs=0.051)
+    section = render_page(runs, title="Two").partition('id="headline"')[2].partition("</section>")[0]
+    assert table.caption in section
+    assert figures.pair_table(runs[:1]) is None
+
+
+def test_p_values_name_the_least_that_the_videos_allow(
+    make_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = find_runs([make_run("a"), make_run("b", seed=1)])
+    tests = pairs.paired(runs).assign(smallest_p=0.125)
+    monkeypatch.setattr(figures, "paired", lambda _: tests)
+    table = figures.pair_table(runs)
+    assert table is not None
+    assert all(row[2].endswith(", at least 0.12 with 4 videos") for row in table.rows)
 
 
 def test_headline_shows_value_and_interval(make_run: Callable[..., Path]) -> None:

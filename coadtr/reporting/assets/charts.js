@@ -13,7 +13,7 @@ const narrow = () => window.innerWidth < 700;
 
 /* ---- Colours: a class keeps hue and dash, whichever classes are drawn ---- */
 const hue = (i) => index.hues[mode][i % index.hues[mode].length];
-const dash = (i) => index.dashes[Math.floor(i / index.hues[mode].length) % index.dashes.length];
+const dash = (i) => index.dashes[i];
 
 function config() {
   const found = structuredClone(index.configs[mode]);
@@ -46,7 +46,6 @@ async function draw(place) {
   try {
     if (before) before.finalize();
     const result = await embed(place, spec, "svg", spec.vconcat ? undefined : fitWidth);
-    place.style.minHeight = "0";
     drawn.set(place, result);
     if (chosen) choose(result);
   } catch (error) {

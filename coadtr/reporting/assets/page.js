@@ -50,7 +50,7 @@ function inView() {
     for (let t = Math.floor(state.low); t < Math.min(state.high, data.T); t++) for (const k of data.truth[t]) counts.set(k, (counts.get(k) ?? 0) + 1);
   const order = [...counts].sort((a, b) => b[1] - a[1]).map(([k]) => k);
   const actions = order.filter((k) => k !== index.background);
-  return actions.length ? actions : order;
+  return [...actions, ...order.filter((k) => k === index.background)];
 }
 function chooseClasses() {
   const all = [...$("classes").querySelectorAll("input")];
@@ -87,7 +87,7 @@ async function open(place) {
   }
   if ($("video").value !== String(place)) return; // another was picked meanwhile
   Object.assign(state, { video, data, low: 0, high: video.frames, cursor: null });
-  state.classes = new Set(inView().slice(0, 6));
+  state.classes = new Set(index.classes.length <= 8 ? index.classes.keys() : inView());
   legend();
   await build();
   stage.removeAttribute("aria-busy");
@@ -107,18 +107,12 @@ function listVideos() {
   };
   const all = index.videos.map((_, place) => place);
   const known = all.filter((place) => index.videos[place].accuracy !== null);
-  const few = Math.min(10, Math.floor(known.length / 2));
-  if (known.length < 12) group("By accuracy, worst first", known);
-  else {
-    group(`Worst ${few}`, known.slice(0, few));
-    group(`Best ${few}`, known.slice(-few).reverse());
-    group("The others, worst first", known.slice(few, -few));
-  }
-  group("Accuracy unknown", all.filter((place) => index.videos[place].accuracy === null));
+  group("Worst first", all); // those of unknown accuracy last
+  group("Best", known.slice(-5).reverse());
   picker.addEventListener("change", () => open(Number(picker.value)));
   const beside = (by) => {
-    const at = picker.selectedIndex + by;
-    if (at >= 0 && at < picker.options.length) open(Number(picker.options[at].value));
+    const at = Number(picker.value) + by;
+    if (at >= 0 && at < all.length) open(at);
   };
   $("previous").addEventListener("click", () => beside(-1));
   $("next").addEventListener("click", () => beside(1));

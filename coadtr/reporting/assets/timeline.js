@@ -106,23 +106,24 @@ function paintView({ kind, result, data }) {
   view.signal("low", seconds(state.low)).signal("high", seconds(state.high)).data(kind, rows).runAsync();
   if (kind === "scores") stage.dataset.points = rows.length;
 }
-/* Bands thinner than half a pixel are joined with what follows until they can be seen; zoomed in, none is. */
+/* Bands thinner than half a pixel are widened to it, and what follows begins after them: no time is left blank. */
 function visibleBands() {
   const pixel = (state.high - state.low) / width();
   const found = [];
   let last = null;
   for (const band of bands) {
-    if (last && last.row === band.row && band.from < last.until) continue;
+    const from = last && last.row === band.row ? Math.max(band.from, last.until) : band.from;
+    if (from >= band.to) continue; // hidden by the one before
     const inside = band.to > state.low && band.from < state.high;
-    const until = Math.max(band.to, band.from + pixel / 2);
+    const until = Math.max(band.to, from + pixel / 2);
     if (inside || !found.some((other) => other.row === band.row)) {
       const scored = band.klass < index.classes.length;
       const quiet = band.klass === index.background;
       const name = scored ? index.classes[band.klass] : "";
-      const start = Math.max(band.from, state.low);
+      const start = Math.max(from, state.low);
       const room = (Math.min(band.to, state.high) - start) / pixel - 8;
       found.push({
-        row: band.row, start: seconds(band.from), end: seconds(until), from: seconds(start), class: name || null,
+        row: band.row, start: seconds(from), end: seconds(until), from: seconds(start), class: name || null,
         label: inside && !quiet ? fit(name, room) : "", strength: inside ? (quiet ? 0.16 : scored ? 0.95 : 0.5) : 0,
       });
     }
