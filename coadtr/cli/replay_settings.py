@@ -14,7 +14,7 @@ __all__ = ["ReplaySettings"]
 
 Mode: TypeAlias = Literal["auto", "step", "chunk"]
 
-CHUNK = 256  # frames at a time: enough for products of good size, few enough to bound the memory
+CHUNK = 512  # frames at a time: enough for products of good size, few enough to bound the memory
 
 
 @dataclass(frozen=True, kw_only=True)
