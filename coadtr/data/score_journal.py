@@ -40,7 +40,7 @@ class ScoreJournal:
         >>> from coadtr.data import VideoScores
         >>> path = Path(tempfile.mkdtemp()) / "scores.h5"
         >>> journal = ScoreJournal(path, class_names=["rest", "lift"], identity="b1")
-        >>> journal.open()
+        >>> _ = journal.open()
         >>> journal.add(VideoScores("a", np.eye(2), np.array([0, 1]), np.array([True, True])))
         >>> "a" in ScoreJournal(path, class_names=["rest", "lift"], identity="b1"), "b" in journal
         (True, False)
