@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coadtr.data.atomic import put_folder, remove_empty
 from coadtr.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def new_folder(path: str | Path, *, overwrite: bool, own: Collection[str]) -> It
         made = [folder for folder in target.parents if not folder.exists()]
         part.mkdir(parents=True)
         yield part
-        _put_in_place(part, target)
+        put_folder(part, target)
         complete = True
     except OSError as error:
         raise CheckpointError(
@@ -60,10 +61,7 @@ def new_folder(path: str | Path, *, overwrite: bool, own: Collection[str]) -> It
     finally:
         if not complete:
             shutil.rmtree(part, ignore_errors=True)
-            for folder in made:
-                # Another process may have put a file there by now; then it is no longer ours to remove.
-                if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
+            remove_empty(made[::-1])
 
 
 def _check_free(path: str | Path, target: Path, *, overwrite: bool, own: Collection[str]) -> None:
@@ -76,18 +74,3 @@ def _check_free(path: str | Path, target: Path, *, overwrite: bool, own: Collect
     foreign = sorted(entry.name for entry in target.iterdir() if entry.name not in own)
     if foreign:
         raise CheckpointError(f"{path}: holds {foreign[0]}, which is no part of a checkpoint; name another folder")
-
-
-def _put_in_place(part: Path, target: Path) -> None:
-    """Rename ``part`` to ``target``; a folder that is there is moved aside first, so neither is ever half there."""
-    if not target.exists():
-        part.rename(target)
-        return
-    old = part.with_suffix(".old")
-    target.rename(old)
-    try:
-        part.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -14,7 +12,6 @@ from coadtr.checkpoint import Checkpoint, load
 from coadtr.cli.cost_tables import block_table, cost_table, published_table
 from coadtr.cli.from_frame import FromFrame
 from coadtr.cli.settings import a_path, counts, group, plain, text, whether, whole
-from coadtr.data.atomic import replacing
 from coadtr.errors import ConfigError
 from coadtr.evaluation import (
     describe_machine,
@@ -26,6 +23,7 @@ from coadtr.evaluation import (
     step_latency,
     throughput,
     weights_bytes,
+    write_report,
 )
 from coadtr.models import OnlineModel, build_model, config_from_dict
 
@@ -93,7 +91,7 @@ def main(cfg: DictConfig) -> None:
     if blocks:
         console.print(block_table(found))
     if out is not None:
-        _write(found, out)
+        write_report(found, out)
         console.print(f"written to {out}", soft_wrap=True, highlight=False)
 
 
@@ -171,8 +169,3 @@ def _on(model: OnlineModel, device: str) -> OnlineModel:
     except (RuntimeError, AssertionError) as error:  # torch raises either, depending on how it was built
         cause = str(error).strip().splitlines()[0]
         raise ConfigError(f"device {device!r} cannot be used here ({cause}); use cpu") from error
-
-
-def _write(found: dict[str, Any], out: Path) -> None:
-    with replacing(out) as part:
-        part.write_text(json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ from coadtr.cli.settings import a_path, names, one_of, plain, require, text, whe
 from coadtr.reporting import Run, check_comparable, differences, find_runs, render_comparison, write_report_folder
 from coadtr.reporting.export import FORMATS, check_extra, check_target
 from coadtr.reporting.runs import common_folder
-from coadtr.reporting.tables import report_tables
+from coadtr.reporting.tables import paired_of, report_tables
 
 __all__ = ["main"]
 
@@ -44,8 +44,7 @@ def main(cfg: DictConfig) -> None:
             progress=lambda what: status.update(f"writing {what}"),
         )
     console = Console()
-    tests = next((table.values for table in tables if table.name == "paired"), None)
-    console.print(render_comparison(runs, tests))
+    console.print(render_comparison(runs, paired_of(tables)))
     for difference in differences(runs):
         console.print(f"These runs differ in {difference}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"written to {page}", soft_wrap=True, highlight=False, markup=False)

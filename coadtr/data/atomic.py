@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from coadtr.errors import DataError, StorageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["make_folders", "remove_empty", "replacing"]
+__all__ = ["make_folders", "put_folder", "remove_empty", "replacing"]
 
 
 @contextmanager
@@ -75,6 +76,21 @@ def _settle(part: Path) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise StorageError(f"{part}: cannot be completed ({error.strerror}): free some space and try again") from error
+
+
+def put_folder(part: Path, target: Path) -> None:
+    """Rename ``part`` to ``target``; a folder that is there is moved aside first, so neither is ever half there."""
+    if not target.exists():
+        part.rename(target)
+        return
+    old = part.with_suffix(".old")
+    target.rename(old)
+    try:
+        part.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def remove_empty(folders: list[Path]) -> None:

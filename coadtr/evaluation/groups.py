@@ -60,7 +60,8 @@ def share_groups(groups: Sequence[Sequence[int]], frames: Sequence[int], process
     if processes < 1:
         raise ConfigError(f"processes is {processes}; share the videos out to at least 1")
     steps = [max(frames[index] for index in group) for group in groups]
-    loads, shares = [0] * processes, [[] for _ in range(processes)]  # type: list[int], list[list[int]]
+    loads = [0] * processes
+    shares: list[list[int]] = [[] for _ in range(processes)]
     for index in sorted(range(len(groups)), key=lambda index: -steps[index]):
         least = loads.index(min(loads))
         loads[least] += steps[index]

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import coadtr
-from coadtr.data.atomic import make_folders, remove_empty, replacing
+from coadtr.data.atomic import make_folders, put_folder, remove_empty, replacing
 from coadtr.errors import ConfigError, DataError, MissingExtraError
-from coadtr.reporting.tables import ReportTable, report_tables
+from coadtr.reporting.tables import ReportTable, paired_of, report_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    import pandas as pd
 
     from coadtr.reporting.runs import Run
 
@@ -84,15 +86,17 @@ def write_report_folder(
     complete = False
     try:
         _make(part)
-        _write_tables(report_tables(runs) if tables is None else tables, part / "tables", formats, say)
+        tables = report_tables(runs) if tables is None else tables
+        _write_tables(tables, part / "tables", formats, say)
         say("page")
-        _write(part / "index.html", _page(runs, title, notes))
+        _write(part / "index.html", _page(runs, title, notes, paired_of(tables)))
         if png:
             _write_figures(runs, part / "figures", say)
         # Last, so that a folder with a marker is a whole report.
         about = {"format": "coadtr-report-folder", "coadtr": coadtr.__version__, "runs": [run.name for run in runs]}
         _write(part / _MARKER, json.dumps(about, ensure_ascii=False) + "\n")
-        _put(part, out)
+        check_target(out)  # once more: drawing takes a while
+        put_folder(part, out)
         complete = True
     finally:
         if not complete:
@@ -145,22 +149,6 @@ def _make(folder: Path) -> None:
         raise DataError(f"{folder.parent}: cannot be written ({error.strerror}): choose another out") from error
 
 
-def _put(part: Path, out: Path) -> None:
-    """Give a complete folder its name; a report that has it goes aside first, as folders do not replace folders."""
-    check_target(out)  # once more: drawing takes a while
-    if not out.exists():
-        part.rename(out)
-        return
-    aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.old")
-    out.rename(aside)
-    try:
-        part.rename(out)
-    except BaseException:
-        aside.rename(out)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
 def _write(path: Path, contents: str | bytes) -> None:
     with replacing(path) as part:
         if isinstance(contents, bytes):
@@ -169,10 +157,10 @@ def _write(path: Path, contents: str | bytes) -> None:
             part.write_text(contents, encoding="utf-8")
 
 
-def _page(runs: Sequence[Run], title: str, notes: Sequence[str]) -> str:
+def _page(runs: Sequence[Run], title: str, notes: Sequence[str], tests: pd.DataFrame | None) -> str:
     from coadtr.reporting.page import render_page  # noqa: PLC0415 - needs the extra
 
-    return render_page(runs, title=title, notes=notes)
+    return render_page(runs, title=title, notes=notes, tests=tests)
 
 
 def _write_figures(runs: Sequence[Run], folder: Path, say: Callable[[str], None]) -> None:

@@ -214,25 +214,26 @@ def video_table(runs: Sequence[Run]) -> Table:
     return Table(caption=f"Videos, least accurate first{mean}", columns=found.columns, rows=found.rows)
 
 
-def pair_table(runs: Sequence[Run]) -> Table | None:
+def pair_table(runs: Sequence[Run], tests: pd.DataFrame | None = None) -> Table | None:
     """Return the tests of each run against the first, over the same videos; None if no run can be tested.
+
+    Args:
+        runs: The runs.
+        tests: What `coadtr.reporting.pairs.paired` returned for them, if it was asked already.
 
     Example:
         >>> pair_table([]) is None
         True
     """
-    tests = paired(runs)
+    tests = paired(runs) if tests is None else tests
     if tests.empty:
         return None
-    rows = []
-    for test, words in zip(tests.to_dict("records"), describe_pairs(tests).to_dict("records"), strict=True):
-        least = test.get("smallest_p")
-        bound = "" if least is None or pd.isna(least) else f", at least {least:.2g} with {test['videos']} videos"
-        rows.append((f"{words['metric']}, {words['runs']}", words["difference"], f"{words['p']}{bound}"))
+    described = describe_pairs(tests).to_dict("records")
+    rows = tuple((f"{words['metric']}, {words['runs']}", words["difference"], words["p"]) for words in described)
     caption = (
         "Each run against the first, over the same videos: difference in points with its 95 % interval, paired test"
     )
-    return Table(caption=caption, columns=("metric and runs", "difference", "p"), rows=tuple(rows))
+    return Table(caption=caption, columns=("metric and runs", "difference", "p"), rows=rows)
 
 
 def _by_run(table: pd.DataFrame, places: str, values: Sequence[str]) -> Table:

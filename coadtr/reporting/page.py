@@ -16,6 +16,8 @@ from coadtr.reporting.theme import HUES, PAGE, chart_config, class_dash
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
+
     from coadtr.reporting.runs import Run
 
 __all__ = ["render_page"]
@@ -24,7 +26,9 @@ _FEW_VIDEOS: Final = 20
 _SCRIPTS: Final = ("charts.js", "unpack.js", "timeline.js", "moving.js", "page.js")  # in this order, in one function
 
 
-def render_page(runs: Sequence[Run], *, title: str, notes: Sequence[str] = ()) -> str:
+def render_page(
+    runs: Sequence[Run], *, title: str, notes: Sequence[str] = (), tests: pd.DataFrame | None = None
+) -> str:
     """Render the report of some runs as one HTML page.
 
     Styles, code, charts and the scores of every frame are inside. Scores are kept in 65,535 steps and unpacked when a
@@ -34,6 +38,7 @@ def render_page(runs: Sequence[Run], *, title: str, notes: Sequence[str] = ()) -
         runs: The runs, at least one, each name once. Whether they may be compared is for the caller to judge.
         title: Heading of the page.
         notes: In what the runs differ, so that their numbers do not compare; a banner below the heading says so.
+        tests: What `coadtr.reporting.pairs.paired` returned for the runs; asked now if None, which may take a minute.
 
     Returns:
         The page, in UTF-8 when written.
@@ -61,7 +66,7 @@ def render_page(runs: Sequence[Run], *, title: str, notes: Sequence[str] = ()) -
         groups=_grouped(facts.headline(runs)),
         level=_level(runs),
         rough=_rough(runs),
-        pairs=figures.pair_table(runs) if len(runs) > 1 else None,
+        pairs=figures.pair_table(runs, tests) if len(runs) > 1 else None,
         origin=facts.origin(runs),
         figures=figures.list_figures(runs, drawn),
         videos=figures.video_table(runs),

@@ -95,7 +95,7 @@ def describe_pairs(tests: pd.DataFrame) -> pd.DataFrame:
         ends = "" if pd.isna(row["low"]) else f" [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
         p_value = "-" if pd.isna(row["p_value"]) else f"{row['p_value']:.3f}"
         if row["smallest_p"] > 0.05 and p_value != "-":
-            p_value += f" (at least {row['smallest_p']:.3f} with {row['videos']} videos)"
+            p_value += f", at least {row['smallest_p']:.2g} with {row['videos']} videos"
         rows.append(
             (f"{row['run']} - {row['against']}", row["metric"], f"{100 * row['difference']:+.1f}{ends}", p_value)
         )

@@ -191,6 +191,16 @@ def per_class(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def paired_of(tables: Sequence[ReportTable]) -> pd.DataFrame | None:
+    """Return the paired tests among the tables of a report, so that they are not made again; None if there are none.
+
+    Example:
+        >>> paired_of(report_tables([])) is None
+        True
+    """
+    return next((table.values for table in tables if table.name == "paired"), None)
+
+
 def report_tables(runs: Sequence[Run]) -> list[ReportTable]:
     """Make all tables of a report.
 

@@ -25,7 +25,7 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def just_the_title(_: object, title: str, __: object) -> str:
+def just_the_title(_: object, title: str, __: object, *_rest: object) -> str:
     """Stand in for the page, which takes seconds."""
     return title
 
@@ -57,7 +57,7 @@ def test_the_report_lies_in_the_run_or_in_the_folder_of_all_runs(runs: Path, mon
 def test_runs_that_differ_are_refused_or_named(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     handed: list[list[str]] = []
 
-    def keep(_: object, title: str, notes: list[str]) -> str:
+    def keep(_: object, title: str, notes: list[str], *_rest: object) -> str:
         handed.append(notes)
         return title
 

@@ -85,7 +85,7 @@ def test_a_report_is_replaced_whole(make_run: MakeRun, tmp_path: Path) -> None:
 def test_what_fails_on_the_way_leaves_what_was_there(
     at: str, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "_page", lambda _, title, __: title)  # takes seconds
+    monkeypatch.setattr(export, "_page", lambda _, title, *__: title)  # takes seconds
     runs = find_runs([make_run("a", videos=2)])
     out = tmp_path / "out/report"
     write_report_folder(runs, out, title="first", png=False)

@@ -168,6 +168,15 @@ class RunningMetric(Metric):
             np.split(table[order, _SCORED].astype(np.bool_), cuts),
         )
 
+    def by_video(self) -> dict[str, Any]:
+        """Return what the pure functions over videos take: labels, scores, frames that count, and the classes."""
+        return {
+            **self.gathered()._asdict(),
+            "class_names": self.class_names,
+            "background": self.background,
+            "ignored": self.ignored,
+        }
+
     @abstractmethod
     def result(self) -> Any:
         """Return what the pure function says of the videos.

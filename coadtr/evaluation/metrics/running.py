@@ -111,17 +111,7 @@ class RunningPortions(RunningMetric):
 
     def result(self) -> PortionPrecision:
         """Return the values by class and their means."""
-        videos = self.gathered()
-        return portion_average_precision(
-            videos.labels,
-            videos.scores,
-            scored=videos.scored,
-            class_names=self.class_names,
-            background=self.background,
-            ignored=self.ignored,
-            portions=self.portions,
-            calibrated=self.calibrated,
-        )
+        return portion_average_precision(**self.by_video(), portions=self.portions, calibrated=self.calibrated)
 
     def compute(self) -> dict[str, Tensor]:
         """Return the means of portions 1..P under ``mAP_1`` (``mcAP_1``) and so on; nan where undefined."""
@@ -149,16 +139,7 @@ class RunningSegmental(RunningMetric):
 
     def result(self) -> SegmentalScores:
         """Return the scores, and the edit score of each video."""
-        videos = self.gathered()
-        return segmental_scores(
-            videos.labels,
-            videos.scores,
-            scored=videos.scored,
-            class_names=self.class_names,
-            background=self.background,
-            ignored=self.ignored,
-            overlaps=self.overlaps,
-        )
+        return segmental_scores(**self.by_video(), overlaps=self.overlaps)
 
     def compute(self) -> dict[str, Tensor]:
         """Return ``edit``, and ``f1_10`` and so on, in [0, 1]; nan where undefined."""
