@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from coadtr.data.split_frames import DEFAULT_PRELOAD_BYTES, SplitFrames
+from coadtr.data.targets import NO_LOSS, frame_targets
 from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -21,31 +22,35 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_LOSS", "ClipDataset", "SequenceDataset"]
 
-NO_LOSS: Final = -100
-"""Label of frames without loss: what ``torch.nn.functional.cross_entropy`` leaves out by default."""
-
 
 class ClipDataset(Dataset[dict[str, Tensor]]):
-    """Every full window of N frames, with the label of its last frame.
+    """Every window of N frames, with the labels of its last frames.
 
     Windows whose last frame is of the ignored class are left out. OadTR and CoOadTR sample so too, but start
     each video at a random frame below N and drop its last 9 windows; here all are used, in every epoch. A
-    video shorter than N gives none.
+    video shorter than N gives none, unless ``shortest`` allows shorter clips.
 
-    An item is a dict of ``frames`` ``(N, D)`` float32, ``label`` (int64 scalar, or ``(C,)`` float32 if labels
-    are multi-hot) and ``first_frame`` (int64, index of the first frame in its video).
+    An item is a dict of ``frames`` ``(N, D)`` float32, ``first_frame`` (int64, index of the first frame in its
+    video), and ``labels`` ``(k,)`` int64 of the last k frames, with -100 where there is no loss (ignored class);
+    if labels are multi-hot, they are ``(k, C)`` float32 and ``mask`` ``(k,)`` bool says where there is loss. With
+    ``ahead``, there are ``ahead_labels`` ``(k, K)`` (and ``ahead_mask``) of the K frames after each of the k. Clips
+    shorter than N begin with frames of zeros, and their ``first_frame`` is negative: frame 0 is the video's first.
 
     Args:
         store: The feature store.
         split: ``'train'``, ``'validation'`` or ``'test'``.
         window: Frames N of a clip.
+        learnt: Frames k at the clip's end that have labels.
+        ahead: Frames K after each of these that have labels.
+        shortest: Frames that a clip at the start of a video holds at least; None for N.
         stride: Frames from one clip to the next.
         streams: Streams to join, in this order; none for all.
         preload: Whether to keep the features in memory.
         max_preload_bytes: Features that take more than this stay in the file.
 
     Raises:
-        ConfigError: If ``window`` or ``stride`` is not positive.
+        ConfigError: If ``window``, ``stride``, ``learnt`` or ``shortest`` is not positive, one of the last two is
+            above the window, or ``ahead`` is negative.
         DataError: If the split holds no video, or none gives a clip.
 
     Example:
@@ -58,8 +63,8 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         ...     labels = [0, 0, 0, 1, 1, 0]
         ...     writer.add("a", split="train", rate_hz=5.0, features={"imu": np.ones((6, 3))}, labels=labels)
         >>> clips = ClipDataset(FeatureStore(path), "train", window=4)
-        >>> len(clips), clips[0]["frames"].shape, clips[0]["label"].item()
-        (3, torch.Size([4, 3]), 1)
+        >>> len(clips), clips[0]["frames"].shape, clips[0]["labels"].tolist()
+        (3, torch.Size([4, 3]), [1])
     """
 
     def __init__(
@@ -68,27 +73,49 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         split: str,
         *,
         window: int,
+        learnt: int = 1,
+        ahead: int = 0,
+        shortest: int | None = None,
         stride: int = 1,
         streams: Sequence[str] | None = None,
         preload: bool = True,
         max_preload_bytes: int = DEFAULT_PRELOAD_BYTES,
     ) -> None:
-        _check_positive(window=window, stride=stride)
-        self.window = window
+        shortest = window if shortest is None else shortest
+        _check_positive(window=window, stride=stride, learnt=learnt, shortest=shortest)
+        if ahead < 0 or max(learnt, shortest) > window:
+            raise ConfigError(
+                f"learnt={learnt}, shortest={shortest}, ahead={ahead}: the first two may not exceed the window of "
+                f"{window} frames, and none may be negative"
+            )
+        self.window, self.learnt, self.ahead, self.shortest, self.stride = window, learnt, ahead, shortest, stride
         self.source = SplitFrames(store, split, streams=streams, preload=preload, max_preload_bytes=max_preload_bytes)
-        clips = []
-        for video in range(len(self.source.records)):
-            counted = self.source.counted(video)
-            last = np.arange(window - 1, len(counted), stride)
-            last = last[counted[last]]
-            clips.append(np.stack([np.full_like(last, video), last], axis=1))
-        self._clips: NDArray[np.int64] = np.concatenate(clips)
+        self._counted = tuple(self.source.counted(video) for video in range(len(self.source.records)))
+        self._clips = self._cut(0)
         if not len(self._clips):
             longest = max(record.frames for record in self.source.records)
             raise DataError(
-                f"{store.path}: split {split!r} has no clip of {window} frames to learn from "
+                f"{store.path}: split {split!r} has no clip of {shortest} frames to learn from "
                 f"(its longest video has {longest}): use a smaller window or other data"
             )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take other clips, where the stride leaves some out: those of epoch e begin at frame e mod stride.
+
+        Args:
+            epoch: Number of the epoch.
+        """
+        moved = self._cut(epoch % self.stride)
+        self._clips = moved if len(moved) else self._clips
+
+    def _cut(self, offset: int) -> NDArray[np.int64]:
+        """Return number of the video and last frame of every clip, ``(clips, 2)``."""
+        clips = []
+        for video, counted in enumerate(self._counted):
+            last = np.arange(self.shortest - 1 + offset, len(counted), self.stride)
+            last = last[counted[last]]
+            clips.append(np.stack([np.full_like(last, video), last], axis=1))
+        return np.concatenate(clips)
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -96,12 +123,15 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         video, last = (int(value) for value in self._clips[index])
         first = last + 1 - self.window
-        label = self.source.labels[video][last]
-        return {
-            "frames": torch.from_numpy(self.source.read(video, first, last + 1)),
-            "label": torch.from_numpy(label.astype(np.float32)) if self.source.multi_hot else torch.tensor(int(label)),
-            "first_frame": torch.tensor(first),
-        }
+        frames = np.zeros((self.window, self.source.dim), np.float32)
+        self.source.read(video, max(0, first), last + 1, frames[max(0, -first) :])
+        at = np.arange(last + 1 - self.learnt, last + 1)
+        item = {"frames": torch.from_numpy(frames), "first_frame": torch.tensor(first)}
+        item |= frame_targets(self.source, video, at, self._counted[video])
+        if self.ahead:
+            after = at[:, None] + np.arange(1, self.ahead + 1)
+            item |= frame_targets(self.source, video, after, self._counted[video], prefix="ahead_")
+        return item
 
 
 class SequenceDataset(Dataset[dict[str, Tensor]]):
@@ -116,20 +146,23 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
     in the video of the first frame in the item). Items shorter than ``L + context`` are padded with zeros at
     the end. Labels are ``(L + context,)`` int64 with -100 where there is no loss (context, ignored class,
     padding); if labels are multi-hot, they are ``(L + context, C)`` float32 and ``mask`` ``(L + context,)``
-    bool says where there is loss.
+    bool says where there is loss. With ``ahead``, there are ``ahead_labels`` ``(L + context, K)`` (and
+    ``ahead_mask``) of the K frames after each frame with loss.
 
     Args:
         store: The feature store.
         split: ``'train'``, ``'validation'`` or ``'test'``.
         length: Frames L with loss in a span.
         context: Frames before a span that its answers depend on.
+        ahead: Frames K after each frame that have labels.
+        every: Whether spans without any frame with loss are kept, for models that go on from span to span.
         streams: Streams to join, in this order; none for all.
         preload: Whether to keep the features in memory.
         max_preload_bytes: Features that take more than this stay in the file.
         seed: Seed of the cuts; see `set_epoch`.
 
     Raises:
-        ConfigError: If ``length`` is not positive, or ``context`` or ``seed`` is negative.
+        ConfigError: If ``length`` is not positive, or ``context``, ``ahead`` or ``seed`` is negative.
         DataError: If the split holds no video, or only frames of the ignored class.
 
     Example:
@@ -153,19 +186,21 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
         *,
         length: int,
         context: int,
+        ahead: int = 0,
+        every: bool = False,
         streams: Sequence[str] | None = None,
         preload: bool = True,
         max_preload_bytes: int = DEFAULT_PRELOAD_BYTES,
         seed: int = 0,
     ) -> None:
         _check_positive(length=length)
-        if context < 0 or seed < 0:
-            raise ConfigError(f"context={context}, seed={seed}: neither may be negative")
-        self.length, self.context, self.seed = length, context, seed
+        if min(context, ahead, seed) < 0:
+            raise ConfigError(f"context={context}, ahead={ahead}, seed={seed}: none may be negative")
+        self.length, self.context, self.ahead, self.every, self.seed = length, context, ahead, every, seed
         self.source = SplitFrames(store, split, streams=streams, preload=preload, max_preload_bytes=max_preload_bytes)
         self._counted = tuple(self.source.counted(video) for video in range(len(self.source.records)))
         self._spans = self._cut([0] * len(self._counted))
-        if not self._spans:
+        if not any(counted.any() for counted in self._counted):
             raise DataError(
                 f"{store.path}: split {split!r} has only frames of the ignored class "
                 f"{store.class_names[store.ignored or 0]!r}: nothing to learn from, use other data"
@@ -191,13 +226,13 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
         self._spans = self._cut(generator.integers(0, self.length, len(self._counted)).tolist())
 
     def _cut(self, offsets: Sequence[int]) -> list[tuple[int, int, int]]:
-        """Return ``(video, start, stop)`` of every span that holds a frame with loss."""
+        """Return ``(video, start, stop)`` of every span that holds a frame with loss, or of every span."""
         spans = []
         for video, (offset, counted) in enumerate(zip(offsets, self._counted, strict=True)):
             # The first span of a video ends at the offset; without one, at its full length.
             for end in range(offset or self.length, len(counted) + self.length, self.length):
                 start, stop = max(0, end - self.length), min(end, len(counted))
-                if start < stop and counted[start:stop].any():
+                if start < stop and (self.every or counted[start:stop].any()):
                     spans.append((video, start, stop))
         return spans
 
@@ -210,18 +245,17 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
         frames = np.empty((size, self.source.dim), np.float32)
         self.source.read(video, first, stop, frames[: stop - first])
         frames[stop - first :] = 0
-        mask = np.zeros(size, bool)
-        mask[start - first : stop - first] = self._counted[video][start:stop]
+        # Frames without a label of their own (context, padding) are asked for by an index outside the video.
+        own = np.arange(first, first + size)
+        own[: start - first] = own[stop - first :] = -1
+        counted = self._counted[video]
         item = {"frames": torch.from_numpy(frames), "first_frame": torch.tensor(first)}
-        own = self.source.labels[video][first:stop]
-        if self.source.multi_hot:
-            hot = np.zeros((size, self.source.classes), np.float32)
-            hot[: stop - first] = own
-            return item | {"labels": torch.from_numpy(hot * mask[:, None]), "mask": torch.from_numpy(mask)}
-        labels = np.full(size, NO_LOSS, np.int64)
-        labels[: stop - first] = own
-        labels[~mask] = NO_LOSS
-        return item | {"labels": torch.from_numpy(labels)}
+        item |= frame_targets(self.source, video, own, counted)
+        if self.ahead:
+            learnt = (own >= 0) & counted[np.maximum(own, 0).clip(max=len(counted) - 1)]
+            after = np.where(learnt[:, None], own[:, None] + np.arange(1, self.ahead + 1), -1)
+            item |= frame_targets(self.source, video, after, counted, prefix="ahead_")
+        return item
 
 
 def _check_positive(**values: int) -> None:

@@ -20,7 +20,7 @@ and 2.
 from __future__ import annotations
 
 from coadtr.errors import ConfigError
-from coadtr.models import CoOadTRConfig, ModelConfig, OadTRConfig, OnlineModel
+from coadtr.models import CoOadTRConfig, ModelConfig, OadTRConfig, OnlineModel, TransformerConfig
 
 __all__ = ["published_macs", "published_macs_by_block", "published_parameters"]
 
@@ -71,9 +71,8 @@ def published_macs_by_block(config: ModelConfig) -> dict[str, int]:
             return _cooadtr(config)
         case OadTRConfig():
             return _oadtr(config)
-    raise ConfigError(
-        f"no published way to count {config.kind} of depth {config.depth}: use the executed count instead"
-    )
+    size = f" of depth {config.depth}" if isinstance(config, TransformerConfig) else ""
+    raise ConfigError(f"no published way to count {config.kind}{size}: use the executed count instead")
 
 
 def published_parameters(model: OnlineModel) -> int:

@@ -4,24 +4,27 @@ All models offer ``init_state``, ``step``, ``reset_rows`` and ``forward`` (:clas
 replayed, timed and exported by the same code.
 """
 
-from coadtr.models.base import InputFrames, OnlineModel
-from coadtr.models.builder import build_model
-from coadtr.models.config import PRESETS, CoOadTRConfig, ModelConfig, OadTRConfig, config_from_dict, preset
-from coadtr.models.cooadtr import CoOadTR
-from coadtr.models.oadtr import ClipState, OadTR, OadTRAnswer
+from coadtr.models.base import InputFrames, LearningAnswers, OnlineModel
+from coadtr.models.config import ModelConfig, TransformerConfig
+from coadtr.models.cooadtr import CoOadTR, CoOadTRConfig
+from coadtr.models.oadtr import ClipState, OadTR, OadTRAnswer, OadTRConfig
 from coadtr.models.published import load_published
+from coadtr.models.registry import MODELS, PRESETS, build_model, config_from_dict, preset
 
 __all__ = [
+    "MODELS",
     "PRESETS",
     "ClipState",
     "CoOadTR",
     "CoOadTRConfig",
     "InputFrames",
+    "LearningAnswers",
     "ModelConfig",
     "OadTR",
     "OadTRAnswer",
     "OadTRConfig",
     "OnlineModel",
+    "TransformerConfig",
     "build_model",
     "config_from_dict",
     "load_published",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from coadtr.errors import ConfigError
 from coadtr.layers import computes_like
 from coadtr.models.config import ModelConfig
 
-__all__ = ["InputFrames", "OnlineModel"]
+__all__ = ["InputFrames", "LearningAnswers", "OnlineModel"]
 
 
 class InputFrames(nn.Module):
@@ -56,12 +56,29 @@ class InputFrames(nn.Module):
         self.mean.copy_(mean)
         self.scale.copy_(1 / deviation)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Embed frames: ``(..., D)`` to ``(..., E)``."""
+    def prepare(self, frames: Tensor) -> Tensor:
+        """Standardise (if asked to) and drop out frames ``(..., D)``, for models that embed them twice."""
         if self.normalise:
             frames = ((frames - self.mean) * self.scale).to(computes_like(self.embed).dtype)
-        embedded: Tensor = self.embed(self.drop(frames))
+        prepared: Tensor = self.drop(frames)
+        return prepared
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Embed frames: ``(..., D)`` to ``(..., E)``."""
+        embedded: Tensor = self.embed(self.prepare(frames))
         return embedded
+
+
+class LearningAnswers(NamedTuple):
+    """What a model answers in training, for a loss to be taken of.
+
+    Attributes:
+        now: ``(B, k, C)`` logits for the last k frames that it was given.
+        ahead: ``(B, k, K, C)`` logits for the K frames after each of these; None if the model predicts nothing ahead.
+    """
+
+    now: Tensor
+    ahead: Tensor | None = None
 
 
 class OnlineModel(nn.Module, ABC):
@@ -97,8 +114,28 @@ class OnlineModel(nn.Module, ABC):
 
     @property
     def window(self) -> int:
-        """Frames N that an answer depends on."""
+        """Frames N of a clip, and of the window that one layer attends."""
         return self.config.window
+
+    @property
+    def reach(self) -> int | None:
+        """Frames that an answer depends on, its own included; None for the whole past."""
+        return self.window
+
+    @property
+    def frames_learnt(self) -> int:
+        """How many frames at a clip's end the model learns from, where it is trained on clips (k of `learn_clip`)."""
+        return 1
+
+    @property
+    def shortest_clip(self) -> int:
+        """Frames of the shortest clip that it is trained on: below N where it learns the starts of videos, too."""
+        return self.window
+
+    @property
+    def frames_ahead(self) -> int:
+        """How many frames ahead K it predicts; 0 if none."""
+        return 0
 
     @abstractmethod
     def init_state(self, batch_size: int = 1) -> Any:
@@ -137,3 +174,22 @@ class OnlineModel(nn.Module, ABC):
             clip: ``(B, n, D)``.
             first_frame: ``(B,) int64`` index in its stream of each clip's first frame; 0 if not given.
         """
+
+    def learn_clip(self, clip: Tensor, first_frame: Tensor | None = None) -> LearningAnswers:
+        """Answer the last `frames_learnt` frames of each clip, and the frames ahead of them, for training.
+
+        Args:
+            clip: ``(B, n, D)``.
+            first_frame: ``(B,) int64`` index in its stream of each clip's first frame; 0 if not given. Where
+                `shortest_clip` is below N it may be negative: frames before frame 0 do not exist, and are zeros.
+        """
+        return LearningAnswers(self.answer_clip(clip, first_frame).unsqueeze(1))
+
+    def learn_sequence(self, frames: Tensor, first_frame: Tensor | None = None) -> LearningAnswers:
+        """Answer all frames of whole streams as `forward` does, and the frames ahead of each, for training.
+
+        Args:
+            frames: ``(B, T, D)``.
+            first_frame: ``(B,) int64`` index of each row's first frame in its stream; 0 if not given.
+        """
+        return LearningAnswers(self(frames, first_frame))

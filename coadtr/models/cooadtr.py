@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from coadtr.errors import ConfigError
 from coadtr.layers import (
     ContinualEncoder,
     EncoderState,
@@ -15,9 +17,59 @@ from coadtr.layers import (
     require_sequence,
 )
 from coadtr.models.base import OnlineModel
-from coadtr.models.config import CoOadTRConfig
+from coadtr.models.config import TransformerConfig, check_at_least, check_one_of
 
-__all__ = ["CoOadTR"]
+__all__ = ["CoOadTR", "CoOadTRConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoOadTRConfig(TransformerConfig):
+    """Settings of CoOadTR, the continual OadTR: post-norm blocks, no attention biases, recycling positions.
+
+    Attributes:
+        positions: Recycling encodings that are ``"learned"`` or ``"fixed"``.
+        num_positions: Embeddings P in one cycle; 0 means 2 N - 1.
+        norm_first: Pre-norm instead of the published post-norm.
+        activation: ``"gelu"`` or ``"relu"``.
+        in_bias: Bias of the query, key and value projections.
+
+    Source: Hedegaard et al., ICLR 2023, section 4.2.
+
+    Example:
+        >>> CoOadTRConfig(input_dim=3072, num_classes=22).cycle
+        127
+    """
+
+    kind: ClassVar[str] = "cooadtr"
+
+    positions: Literal["learned", "fixed"] = "fixed"
+    num_positions: int = 0
+    norm_first: bool = False
+    activation: Literal["gelu", "relu"] = "gelu"
+    in_bias: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that no model can be built from."""
+        super().__post_init__()
+        check_one_of(self, "positions", ("learned", "fixed"))
+        check_one_of(self, "activation", ("gelu", "relu"))
+        check_at_least(self, 0, "num_positions")
+        if self.num_positions and self.num_positions < self.window:
+            raise ConfigError(
+                f"num_positions must be 0 (for 2 N - 1) or at least the window of {self.window} frames, "
+                f"got {self.num_positions}"
+            )
+
+        if self.positions == "fixed" and (self.embed_dim % 2 or self.cycle < 2):
+            raise ConfigError(
+                f"fixed positions need an even embed_dim and at least 2 positions, got embed_dim={self.embed_dim} and "
+                f"{self.cycle} positions: use positions=learned"
+            )
+
+    @property
+    def cycle(self) -> int:
+        """Embeddings P of one cycle."""
+        return self.num_positions or 2 * self.window - 1
 
 
 class CoOadTR(OnlineModel):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, cast
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +19,45 @@ from coadtr.layers import (
     require_sequence,
     reset_rows,
 )
-from coadtr.models.base import OnlineModel
-from coadtr.models.config import OadTRConfig
+from coadtr.models.base import LearningAnswers, OnlineModel
+from coadtr.models.config import TransformerConfig, check_at_least
 from coadtr.models.decoder import AnticipationDecoder
 
-__all__ = ["ClipState", "OadTR", "OadTRAnswer"]
+__all__ = ["ClipState", "OadTR", "OadTRAnswer", "OadTRConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OadTRConfig(TransformerConfig):
+    """Settings of OadTR, the clip model that runs its whole window at every frame: pre-norm blocks, learned positions.
+
+    Attributes:
+        decoder: Use the class token and the decoder of anticipated frames (OadTR); without them, OadTR-b1 and -b2.
+        decoder_depth: Decoder layers.
+        decoder_queries: Anticipated frames.
+        decoder_heads: Attention heads of the decoder.
+
+    Source: Wang et al., *OadTR: Online Action Detection with Transformers*, ICCV 2021, section 3.
+
+    Example:
+        >>> OadTRConfig(input_dim=3072, num_classes=22, depth=2).decoder
+        False
+    """
+
+    kind: ClassVar[str] = "oadtr"
+
+    decoder: bool = False
+    decoder_depth: int = 5
+    decoder_queries: int = 8
+    decoder_heads: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse values that no model can be built from."""
+        super().__post_init__()
+        check_at_least(self, 1, "decoder_depth", "decoder_queries", "decoder_heads")
+        if self.decoder and self.embed_dim % self.decoder_heads:
+            raise ConfigError(
+                f"embed_dim must be a multiple of decoder_heads, got {self.embed_dim} and {self.decoder_heads}"
+            )
 
 
 class ClipState(NamedTuple):
@@ -163,7 +198,7 @@ class OadTR(OnlineModel):
 
     @property
     def frames_ahead(self) -> int:
-        """Frames ahead K that the decoder predicts; 0 without decoder."""
+        """How many frames ahead K the decoder predicts; 0 without decoder."""
         return self.config.decoder_queries if self.config.decoder else 0
 
     def step_ahead(self, frame: Tensor, state: ClipState) -> tuple[Tensor, Tensor, ClipState]:
@@ -207,3 +242,8 @@ class OadTR(OnlineModel):
     def answer_clip(self, clip: Tensor, first_frame: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Answer the last frame of each clip, ``(B, n, D)`` in, logits ``(B, C)`` out, n at most N."""
         return self.run_clip(clip).now
+
+    def learn_clip(self, clip: Tensor, first_frame: Tensor | None = None) -> LearningAnswers:  # noqa: ARG002
+        """Answer the last frame of each clip and, where there is a decoder, the frames after it, for training."""
+        answer = self.run_clip(clip)
+        return LearningAnswers(answer.now.unsqueeze(1), None if answer.ahead is None else answer.ahead.unsqueeze(1))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from coadtr.errors import CheckpointError
 from coadtr.models.base import OnlineModel
+from coadtr.models.config import TransformerConfig
 from coadtr.models.cooadtr import CoOadTR
 from coadtr.models.oadtr import OadTR
 
@@ -103,9 +104,8 @@ def load_published(model: OnlineModel, weights: Mapping[str, Tensor]) -> None:
         case OadTR():
             pairs = list(_oadtr(model))
         case _:
-            raise CheckpointError(
-                f"there are no published weights for {type(model).__name__} of depth {model.config.depth}"
-            )
+            size = f" of depth {model.config.depth}" if isinstance(model.config, TransformerConfig) else ""
+            raise CheckpointError(f"there are no published weights for {type(model).__name__}{size}")
     state = model.state_dict()
     mapped = {ours: (theirs, weights[theirs]) for theirs, ours in pairs if theirs in weights}
     expected = {name for name in state if not name.startswith(("inputs.mean", "inputs.scale"))}

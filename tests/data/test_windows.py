@@ -51,8 +51,8 @@ def test_clips_are_all_full_windows_that_end_on_a_counted_frame(store: FeatureSt
     for index, (frames, label, first) in enumerate(expected):
         item = clips[index]
         np.testing.assert_array_equal(item["frames"].numpy(), frames)
-        assert (item["frames"].dtype, item["label"].dtype) == (torch.float32, torch.int64)
-        assert (item["label"].item(), item["first_frame"].item()) == (label, first)
+        assert (item["frames"].dtype, item["labels"].dtype) == (torch.float32, torch.int64)
+        assert (item["labels"].item(), item["first_frame"].item()) == (label, first)
 
 
 @pytest.mark.parametrize("preload", [True, False])
@@ -83,7 +83,7 @@ def test_clips_with_stride_streams_and_multi_hot_labels(
     assert len(clips) == len(kept)
     for index, last in enumerate(kept):
         np.testing.assert_array_equal(clips[index]["frames"], store.features("d", last - 3, last + 1, ["flow"]))
-        np.testing.assert_array_equal(clips[index]["label"], labels[last].astype(np.float32))
+        np.testing.assert_array_equal(clips[index]["labels"][0], labels[last].astype(np.float32))
 
 
 def test_items_do_not_share_memory_with_the_data(store: FeatureStore) -> None:
