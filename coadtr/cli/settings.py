@@ -247,11 +247,15 @@ def fill(record: type[RecordT], settings: Mapping[str, Any], name: str) -> Recor
         ConfigError: If a setting is unknown, of another kind, or refused by the dataclass.
     """
     values = group(settings, name)
-    fields = {field.name: field.default for field in dataclasses.fields(record)}  # type: ignore[arg-type]
+    defaults = record()
+    fields = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(record)}  # type: ignore[arg-type]
     for key, value in values.items():
         if key not in fields:
             raise ConfigError(f"{name}.{key} is not a setting; {name} has {', '.join(fields)}")
-        of_kind(cast("type[str]", type(fields[key])), value, f"{name}.{key}")
+        if dataclasses.is_dataclass(fields[key]):
+            values[key] = fill(type(fields[key]), {f"{name}.{key}": value}, f"{name}.{key}")
+        else:
+            of_kind(cast("type[str]", type(fields[key])), value, f"{name}.{key}")
     return record(**values)
 
 

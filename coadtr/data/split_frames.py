@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from coadtr.data.statistics import carries_loss
 from coadtr.data.storage import schema
 from coadtr.data.storage.blocks import all_finite, widen
 from coadtr.errors import ConfigError, DataError
@@ -118,8 +119,4 @@ class SplitFrames:
 
     def counted(self, video: int) -> NDArray[np.bool_]:
         """Return ``(T,)`` which frames may carry a loss: those not labelled with the ignored class."""
-        labels, ignored = self.labels[video], self.store.ignored
-        if ignored is None:
-            return np.ones(len(labels), bool)
-        marked = labels[:, ignored] != 0 if self.multi_hot else labels == ignored
-        return np.asarray(~marked)
+        return carries_loss(self.labels[video], self.store.ignored)

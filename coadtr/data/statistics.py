@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from coadtr.data.storage.store import FeatureStore
 
-__all__ = ["class_counts", "count_labels", "feature_statistics"]
+__all__ = ["carries_loss", "class_counts", "count_labels", "feature_statistics"]
 
 
 def feature_statistics(
@@ -67,14 +67,15 @@ def feature_statistics(
     return mean.astype(np.float32), np.maximum(std, floor).astype(np.float32)
 
 
-def class_counts(store: FeatureStore, split: str | None = None) -> NDArray[np.int64]:
+def class_counts(store: FeatureStore, split: str | None = None, *, with_loss: bool = False) -> NDArray[np.int64]:
     """Return ``(C,)`` how many frames of a split carry each class (all splits if none is given).
 
-    Multi-hot frames count once for each of their classes; frames of the ignored class are counted too.
+    Multi-hot frames count once for each of their classes.
 
     Args:
         store: The feature store.
         split: ``'train'``, ``'validation'``, ``'test'``, or none.
+        with_loss: Leave out the frames of the ignored class, which carry no loss in training.
 
     Raises:
         DataError: If the split holds no video.
@@ -92,8 +93,25 @@ def class_counts(store: FeatureStore, split: str | None = None) -> NDArray[np.in
     """
     counts = np.zeros(len(store.class_names), np.int64)
     for record in store.videos(split):
-        counts += count_labels(store.labels(record.name), len(counts))
+        labels = store.labels(record.name)
+        counts += count_labels(labels[carries_loss(labels, store.ignored)] if with_loss else labels, len(counts))
     return counts
+
+
+def carries_loss(labels: NDArray[Any], ignored: int | None) -> NDArray[np.bool_]:
+    """Return ``(T,)`` which frames may carry a loss: those not labelled with the ignored class.
+
+    Args:
+        labels: ``(T,)`` class indices, or ``(T, C)`` zeros and ones.
+        ignored: Index of the ignored class, or none.
+
+    Example:
+        >>> carries_loss(np.array([0, 1, 2]), ignored=2).tolist()
+        [True, True, False]
+    """
+    if ignored is None:
+        return np.ones(len(labels), bool)
+    return np.asarray(labels[:, ignored] == 0 if labels.ndim == 2 else labels != ignored)
 
 
 def count_labels(labels: NDArray[Any], classes: int) -> NDArray[np.int64]:

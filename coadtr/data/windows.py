@@ -142,12 +142,12 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
     a model gives each frame with loss the answer that it gives in the whole video, and each frame carries
     loss once an epoch.
 
-    An item is a dict of ``frames`` ``(L + context, D)`` float32, ``labels`` and ``first_frame`` (int64, index
-    in the video of the first frame in the item). Items shorter than ``L + context`` are padded with zeros at
-    the end. Labels are ``(L + context,)`` int64 with -100 where there is no loss (context, ignored class,
-    padding); if labels are multi-hot, they are ``(L + context, C)`` float32 and ``mask`` ``(L + context,)``
-    bool says where there is loss. With ``ahead``, there are ``ahead_labels`` ``(L + context, K)`` (and
-    ``ahead_mask``) of the K frames after each frame with loss.
+    An item is a dict of ``frames`` ``(L + context, D)`` float32, ``labels``, ``video`` (int64, its number) and
+    ``first_frame`` (int64, index in the video of the first frame in the item). Items shorter than ``L + context``
+    are padded with zeros at the end (unless ``every`` is true). Labels are ``(L + context,)`` int64 with -100 where
+    there is no loss (context, ignored class, padding); if labels are multi-hot, they are ``(L + context, C)`` float32
+    and ``mask`` ``(L + context,)`` bool says where there is loss. With ``ahead``, there are ``ahead_labels``
+    ``(L + context, K)`` (and ``ahead_mask``) of the K frames after each frame with loss.
 
     Args:
         store: The feature store.
@@ -236,12 +236,18 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
                     spans.append((video, start, stop))
         return spans
 
+    def video_of(self, index: int) -> int:
+        """Return the number, in its split, of the video that a span is of."""
+        return self._spans[index][0]
+
     def __len__(self) -> int:
         return len(self._spans)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         video, start, stop = self._spans[index]
-        first, size = max(0, start - self.context), self.length + self.context
+        first = max(0, start - self.context)
+        # What is taken in span by span has to end where its video does, not in padding.
+        size = stop - first if self.every else self.length + self.context
         frames = np.empty((size, self.source.dim), np.float32)
         self.source.read(video, first, stop, frames[: stop - first])
         frames[stop - first :] = 0
@@ -249,7 +255,7 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
         own = np.arange(first, first + size)
         own[: start - first] = own[stop - first :] = -1
         counted = self._counted[video]
-        item = {"frames": torch.from_numpy(frames), "first_frame": torch.tensor(first)}
+        item = {"frames": torch.from_numpy(frames), "first_frame": torch.tensor(first), "video": torch.tensor(video)}
         item |= frame_targets(self.source, video, own, counted)
         if self.ahead:
             learnt = (own >= 0) & counted[np.maximum(own, 0).clip(max=len(counted) - 1)]

@@ -2,60 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Subset
 
 from coadtr.data import ClipDataset, FeatureStore, SequenceDataset
-from coadtr.training.settings import TrainingSettings, mix_seed
+from coadtr.models import OnlineModel
+from coadtr.training.batches import OrNothing, RankBatches
+from coadtr.training.settings import TrainingSettings
 
 __all__ = ["FeatureDataModule"]
 
 Batch = dict[str, Tensor]
 
-# Frames of one validation span: long enough to amortise its context, short enough for a small machine.
+# Frames of one validation span: long enough to be fast, short enough for a small machine.
 VALIDATION_LENGTH = 1024
 
 
-class EpochOrder(Sampler[int]):
-    """Shuffle by seed and epoch alone: however often it is asked, an epoch has one order.
-
-    Args:
-        size: Samples to order.
-        seed: Seed of the run.
-        epoch: Number of the epoch.
-
-    Example:
-        >>> order = EpochOrder(5, seed=0, epoch=3)
-        >>> list(order) == list(order), sorted(order)
-        (True, [0, 1, 2, 3, 4])
-    """
-
-    def __init__(self, size: int, *, seed: int, epoch: int) -> None:
-        self.size = size
-        self.seed = mix_seed(seed, epoch)
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[int]:
-        # A generator of its own: the trainer may start an epoch's loader more than once when it goes on with a run.
-        yield from torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed)).tolist()
-
-
 class FeatureDataModule(LightningDataModule):
-    """Training clips or spans, and validation spans that answer each frame once.
+    """Training clips or spans, and the validation videos in spans that follow each other.
 
     The order of an epoch, and where its spans are cut, follow from seed and epoch alone, so a resumed run sees what an
-    uninterrupted one sees.
+    uninterrupted one sees. A span comes with the frames before it that its answers depend on; for a model that
+    depends on the whole past, with the N - 1 frames before it.
+
+    Several processes share each training batch; each of them answers whole validation videos.
 
     Args:
         store: The feature store.
-        window: Frames N that an answer depends on.
-        sequences: Train on spans with a loss on every frame, not on clips with a loss on the last.
+        model: The model: its window, its reach and what it learns from a clip.
+        sequences: Train on spans with a loss on every frame, not on clips with a loss on the last frames.
         settings: Batch size, span length, seed and workers.
         streams: Streams to join, in this order; None for all.
     """
@@ -64,7 +42,7 @@ class FeatureDataModule(LightningDataModule):
         self,
         store: FeatureStore,
         *,
-        window: int,
+        model: OnlineModel,
         sequences: bool,
         settings: TrainingSettings,
         streams: Sequence[str] | None = None,
@@ -78,30 +56,57 @@ class FeatureDataModule(LightningDataModule):
                 store,
                 "train",
                 length=settings.sequence_length,
-                context=window - 1,
+                context=(model.reach or model.window) - 1,
+                ahead=model.frames_ahead,
                 streams=streams,
                 seed=settings.seed,
                 max_preload_bytes=preload,
             )
         else:
-            self.training = ClipDataset(store, "train", window=window, streams=streams, max_preload_bytes=preload)
+            self.training = ClipDataset(
+                store,
+                "train",
+                window=model.window,
+                learnt=model.frames_learnt,
+                ahead=model.frames_ahead,
+                shortest=model.shortest_clip,
+                stride=settings.stride,
+                streams=streams,
+                max_preload_bytes=preload,
+            )
         self.validation = SequenceDataset(
             store,
             "validation",
             length=VALIDATION_LENGTH,
-            context=window - 1,
+            context=0,
+            every=True,
             streams=streams,
             max_preload_bytes=preload,
         )
 
+    @property
+    def _ranks(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Make the loader of the current epoch; the trainer asks for a new one each epoch."""
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        if isinstance(self.training, SequenceDataset):
-            self.training.set_epoch(epoch)
-        order = EpochOrder(len(self.training), seed=self.settings.seed, epoch=epoch)
-        return DataLoader(self.training, self.settings.batch_size, sampler=order, num_workers=self.settings.workers)
+        self.training.set_epoch(epoch)
+        rank, ranks = self._ranks
+        batches = RankBatches(
+            len(self.training),
+            batch_size=self.settings.batch_size,
+            seed=self.settings.seed,
+            epoch=epoch,
+            rank=rank,
+            ranks=ranks,
+        )
+        workers = self.settings.workers
+        return DataLoader(OrNothing(self.training), batch_sampler=batches, num_workers=workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Make the loader of the validation spans, one at a time: memory is bounded for clip models too."""
-        return DataLoader(self.validation, 1, num_workers=self.settings.workers)
+        """Make the loader of this process's validation spans, one at a time: memory is bounded for clip models too."""
+        rank, ranks = self._ranks
+        mine = [span for span in range(len(self.validation)) if self.validation.video_of(span) % ranks == rank]
+        # With fewer videos than processes, some answer the first span again: the trainer wants something of each.
+        return DataLoader(Subset(self.validation, mine or [0]), 1, num_workers=self.settings.workers)

@@ -1,33 +1,52 @@
-"""The Lightning module: one training step, one validation score."""
+"""The Lightning module: one training step, one validation score, in one process or in several."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, distributed
 
 from coadtr.data import NO_LOSS
 from coadtr.errors import TrainingError
 from coadtr.evaluation import mean_average_precision, per_frame_average_precision
-from coadtr.models import OnlineModel
-from coadtr.scoring import probabilities
-from coadtr.training.losses import frame_loss
+from coadtr.models import LearningAnswers, OnlineModel
+from coadtr.scoring import Head, probabilities
+from coadtr.training.augmentation import Augmentation
+from coadtr.training.losses import FrameLoss
 from coadtr.training.settings import TrainingSettings, mix_seed
 
 __all__ = ["MONITOR", "DetectionModule"]
 
 MONITOR = "val_mAP"
 
+Learn = Callable[[Tensor, Tensor], LearningAnswers]
+
+
+class _Span(NamedTuple):
+    """Answers of one validation span: number of its video, first frame, its scored frames, and their summed loss."""
+
+    video: int
+    first_frame: int
+    logits: NDArray[np.float32]
+    labels: NDArray[Any]
+    loss: float
+
 
 class DetectionModule(LightningModule):
     """Train an online model on clips or on sequences, and score it on the validation videos.
 
+    Several processes average their losses over the frames of the whole batch, so that they learn what one process
+    would learn from the joint batch.
+
     Args:
         model: The model.
-        settings: Optimiser and schedule.
+        settings: Optimiser, schedule and augmentation.
+        loss: Of a frame.
         sequences: Whether training batches are spans with a label a frame.
         class_names: Names of the classes.
         background: Index of the background class, or None.
@@ -38,6 +57,7 @@ class DetectionModule(LightningModule):
         self,
         model: OnlineModel,
         settings: TrainingSettings,
+        loss: FrameLoss,
         *,
         sequences: bool,
         class_names: tuple[str, ...],
@@ -47,67 +67,120 @@ class DetectionModule(LightningModule):
         super().__init__()
         self.model = model
         self.settings = settings
-        self.sequences = sequences
+        self.loss = loss
         self.class_names = class_names
         self.background = background
         self.ignored = ignored
-        self._answers: list[tuple[Tensor, Tensor]] = []
+        self.augment = Augmentation(settings.augmentation, model.num_classes)
+        learn: Learn = model.learn_sequence if sequences else model.learn_clip
+        self.learn: Learn = torch.compile(learn) if settings.compile else learn
+        self._state: Any = None
+        self._spans: list[_Span] = []
         self._score = 0.0
 
-    def on_train_epoch_start(self) -> None:
-        """Set the learning rate by the epoch alone, so that there is no schedule to resume."""
-        rate = self.settings.rate_of_epoch(self.current_epoch)
+    @property
+    def head(self) -> Head:
+        """What makes scores of logits."""
+        return self.loss.head
+
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
+        """Set the learning rate by the progress alone, so that there is no schedule to resume."""
+        rate = self.settings.rate(self.current_epoch + batch_index / max(1, int(self.trainer.num_training_batches)))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
-        self.log("learning_rate", rate)
+        if batch_index == 0:
+            self.log("learning_rate", rate, on_step=False, on_epoch=True)
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Return the loss of one batch of clips or spans."""
-        # Dropout by seed and step alone: a resumed run repeats an uninterrupted one, whatever else drew numbers.
-        torch.manual_seed(mix_seed(self.settings.seed, self.global_step))
-        if self.sequences:
-            logits = self.model(batch["frames"], batch["first_frame"])
-            loss = frame_loss(logits, batch["labels"], batch.get("mask"))
-        else:
-            loss = frame_loss(self.model.answer_clip(batch["frames"], batch["first_frame"]), batch["label"])
-        if not torch.isfinite(loss):
+        # Dropout and augmentation by seed and step alone: a resumed run repeats an uninterrupted one, whatever else
+        # drew numbers.
+        accumulate = self.settings.accumulate
+        step = self.global_step * accumulate + batch_index % accumulate
+        seed = mix_seed(self.settings.seed, step) + self.global_rank * 7_368_787
+        torch.manual_seed(seed)
+        samples = _with_loss(batch)
+        batch = self.augment(batch, torch.Generator().manual_seed(seed))
+        answers: LearningAnswers = self.learn(batch["frames"], batch["first_frame"])
+        sums = [self.loss(answers.now, batch["labels"], batch.get("mask"))]
+        if answers.ahead is not None:
+            sums.append(self.loss(answers.ahead, batch["ahead_labels"], batch.get("ahead_mask")))
+        return self._mean(sums, batch_index, samples=samples)
+
+    def _mean(self, sums: list[tuple[Tensor, Tensor]], batch_index: int, *, samples: int) -> Tensor:
+        """Average each sum over the frames that all processes count, and add them up by their weights."""
+        size = self.trainer.world_size
+        told = torch.stack([part.detach().double() for pair in sums for part in pair] + [_number(samples, sums[0][0])])
+        if size > 1:
+            distributed.all_reduce(told)
+        weights = (1.0, self.settings.loss.ahead_weight)
+        found = zip(weights, sums, told[:-1].view(-1, 2), strict=False)
+        parts = [(weight, total, other, max(1.0, count.item())) for weight, (total, _), (other, count) in found]
+        loss = sum((weight * total / count for weight, total, _, count in parts), torch.zeros_like(sums[0][0]))
+        together = sum(weight * other.item() / count for weight, _, other, count in parts)
+        if not np.isfinite(together):
             raise TrainingError(
-                f"the loss is {loss.item()} in epoch {self.current_epoch}, batch {batch_index}: "
+                f"the loss is {together} in epoch {self.current_epoch}, batch {batch_index}: "
                 f"lower the learning rate ({self.settings.learning_rate:g}), clip gradients, or normalise the features"
             )
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["frames"]))
-        return loss
+        self.log("train_loss", together, on_step=False, on_epoch=True, prog_bar=True, batch_size=round(told[-1].item()))
+        return loss * size  # gradients are averaged over the processes, and this is their sum
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
-        """Answer one span of a validation video, frame by frame of the whole video."""
+        """Answer one span of a validation video, going on from the span before it."""
+        first = int(batch["first_frame"])
+        if first == 0:
+            self._state = self.model.init_state(1)
+        # In the weights' own precision: a state that is handed on does not change its dtype on the way.
+        with torch.autocast(self.device.type, enabled=False):
+            frames = batch["frames"].to(self.model.input_dtype)
+            logits, self._state = self.model.steps(frames, self._state)
         labels, mask = batch["labels"], batch.get("mask")
         counted = (labels != NO_LOSS) if mask is None else mask
-        logits = self.model(batch["frames"], batch["first_frame"])
-        self.log("val_loss", frame_loss(logits, labels, mask), prog_bar=True, batch_size=int(counted.sum()))
-        self._answers.append((logits[counted].float().cpu(), labels[counted].cpu()))
+        scored, known = logits[counted].float().cpu().numpy(), labels[counted].cpu().numpy()
+        total, _ = self.loss(logits, labels, mask)
+        self._spans.append(_Span(int(batch["video"]), first, scored, known, total.item()))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean average precision over all validation frames."""
-        logits = torch.cat([answer for answer, _ in self._answers])
-        labels = torch.cat([label for _, label in self._answers])
-        self._answers.clear()
-        multi_label = labels.dtype != torch.int64
+        """Log loss and mean average precision over all validation frames of all processes."""
+        by_place = {(span.video, span.first_frame): span for span in self._gathered()}
+        spans = [by_place[place] for place in sorted(by_place)]
+        self._spans.clear()
+        self._state = None
+        labels = np.concatenate([span.labels for span in spans])
         per_class = per_frame_average_precision(
-            labels.numpy().astype(np.uint8 if multi_label else np.int64),
-            probabilities(logits.numpy(), self.ignored, head="sigmoid" if multi_label else "softmax"),
+            labels.astype(np.uint8 if self.head == "sigmoid" else np.int64),
+            probabilities(np.concatenate([span.logits for span in spans]), self.ignored, head=self.head),
             class_names=self.class_names,
             background=self.background,
             ignored=self.ignored,
         )
         self._score = mean_average_precision(per_class)
+        self.log("val_loss", sum(span.loss for span in spans) / max(1, len(labels)), prog_bar=True)
         self.log(MONITOR, self._score, prog_bar=True)
+
+    def _gathered(self) -> list[_Span]:
+        if self.trainer.world_size == 1:
+            return list(self._spans)
+        found: list[list[_Span]] = [[] for _ in range(self.trainer.world_size)]
+        distributed.all_gather_object(found, self._spans)
+        return [span for spans in found for span in spans]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the validation score of the epoch beside its weights."""
         checkpoint[MONITOR] = self._score
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Make Adam; its learning rate is set anew at the start of each epoch."""
-        return torch.optim.Adam(
-            self.model.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
-        )
+        """Make the optimiser; its learning rate is set anew before each batch."""
+        made = torch.optim.Adam if self.settings.optimizer == "adam" else torch.optim.AdamW
+        return made(self.model.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
+
+
+def _with_loss(batch: dict[str, Tensor]) -> int:
+    """Count the clips or spans of a batch that carry loss."""
+    carries = batch["mask"] if "mask" in batch else batch["labels"] != NO_LOSS
+    return int(carries.any(1).sum())
+
+
+def _number(value: float, like: Tensor) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64, device=like.device)

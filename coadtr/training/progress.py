@@ -35,6 +35,8 @@ class EpochLines(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say losses and the validation score."""
         del pl_module
+        if not trainer.is_global_zero:
+            return
         values = {name: trainer.callback_metrics.get(name) for name in ("train_loss", "val_loss", "val_mAP")}
         shown = ", ".join(f"{name} {float(value):.4f}" for name, value in values.items() if value is not None)
         self.say(f"epoch {trainer.current_epoch} of 0..{(trainer.max_epochs or 0) - 1}: {shown}")
@@ -51,8 +53,9 @@ def opening_line(run: Mapping[str, Any], out: Path, *, sequences: bool, last: Pa
     """
     model, data, training = run["model"], run["data"], run["training"]
     how = "whole sequences" if sequences else "clips"
+    depth = f" of depth {model['depth']}" if "depth" in model else ""
     verb = "going on with" if last is not None else "training"
     return (
-        f"{verb} {model['kind']} of depth {model['depth']} (E={model['embed_dim']}, N={model['window']}) "
+        f"{verb} {model['kind']}{depth} (E={model['embed_dim']}, N={model['window']}) "
         f"on {data['path']} in {how}, {training['max_epochs']} epochs, seed {training['seed']} -> {out}"
     )

@@ -13,7 +13,7 @@ from coadtr.errors import ConfigError
 from coadtr.models import config_from_dict
 from coadtr.training.settings import TrainingSettings
 
-__all__ = ["describe_run", "mark_finished", "read_run", "settle_run", "spec_of_run"]
+__all__ = ["describe_run", "last_epoch", "mark_finished", "read_run", "settle_run", "spec_of_run"]
 
 FORMAT, VERSION = "coadtr-run", 1
 SECTIONS = ("model", "training", "data")
@@ -118,6 +118,12 @@ def mark_finished(out: Path, run: Mapping[str, Any]) -> None:
     _write(out, {**run, "finished": True})
 
 
+def last_epoch(out: Path) -> Path | None:
+    """Find the trainer's checkpoint of the last whole epoch in the folder of a run; None if there is none."""
+    path = out / "lightning" / "last.ckpt"
+    return path if path.exists() else None
+
+
 def settle_run(out: Path, run: Mapping[str, Any], *, resume: bool) -> Path | None:
     """Decide between a new run and going on with an interrupted one.
 
@@ -132,11 +138,11 @@ def settle_run(out: Path, run: Mapping[str, Any], *, resume: bool) -> Path | Non
     Raises:
         ConfigError: If the folder holds a finished run, one of other settings, or one that must not be gone on with.
     """
-    last = out / "lightning" / "last.ckpt"
+    last = last_epoch(out)
     before = read_run(out) if (out / RECORD).exists() else {}
     if before.get("finished"):
         raise ConfigError(f"the run in {out} has finished; its checkpoint is {out / 'checkpoint'}: choose another out")
-    if not before or not last.exists():
+    if not before or last is None:
         # Without an epoch to go on from nothing was learnt, and new settings may be tried in the same folder.
         _write(out, run)
         return None

@@ -21,17 +21,20 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from coadtr.checkpoint import save_checkpoint
-from coadtr.data import FeatureStore, feature_statistics
-from coadtr.errors import ConfigError
-from coadtr.models import OnlineModel, build_model
+from coadtr.data import FeatureStore, class_counts, feature_statistics
+from coadtr.errors import ConfigError, DataError
+from coadtr.models import OnlineModel, TransformerConfig, build_model
+from coadtr.training.averaging import WeightAverage
 from coadtr.training.datamodule import FeatureDataModule
+from coadtr.training.failures import explained
+from coadtr.training.losses import FrameLoss
 from coadtr.training.module import MONITOR, DetectionModule
 from coadtr.training.progress import EpochBar, EpochLines, opening_line
-from coadtr.training.record import describe_run, mark_finished, read_run, settle_run, spec_of_run
+from coadtr.training.record import describe_run, last_epoch, mark_finished, read_run, settle_run, spec_of_run
 from coadtr.training.settings import TrainingSettings
 from coadtr.training.trainer_state import SafeCheckpointIO, load_epoch, read_trainer_state
 
@@ -62,15 +65,24 @@ def _trainer(settings: TrainingSettings, out: Path, callbacks: Sequence[Callback
     best = ModelCheckpoint(folder, filename="best", monitor=MONITOR, mode="max", enable_version_counter=False)
     # `save_last` would write only when the best changes; going on needs the last epoch, whatever its score.
     last = ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+    mine: list[Callback] = [best, last]
+    if settings.ema_decay:
+        mine.append(WeightAverage(settings.ema_decay))
+    if settings.patience:
+        mine.append(EarlyStopping(MONITOR, patience=settings.patience, mode="max"))
     try:
         return pl.Trainer(
             accelerator=settings.accelerator,
             devices=settings.devices,
+            num_nodes=settings.nodes,
+            strategy="ddp" if settings.devices * settings.nodes > 1 else "auto",
+            use_distributed_sampler=False,  # `RankBatches` gives each process its part
+            accumulate_grad_batches=settings.accumulate,
             precision=settings.precision,  # type: ignore[arg-type]
             max_epochs=settings.max_epochs,
             gradient_clip_val=settings.gradient_clip or None,
             deterministic=settings.deterministic,
-            callbacks=[best, last, *callbacks],
+            callbacks=[*mine, *callbacks],
             logger=[CSVLogger(out / "logs", "csv"), TensorBoardLogger(out / "logs", "tensorboard", version="")],
             plugins=[SafeCheckpointIO()],
             enable_progress_bar=progress,
@@ -120,26 +132,39 @@ def train(
     Raises:
         ConfigError: If settings contradict each other or the run that ``out`` holds.
         DataError: If the store has no training or validation videos, or not the wanted streams.
-        TrainingError: If the loss is not finite.
+        TrainingError: If the loss is not finite, or memory runs out.
     """
     out = Path(out)
-    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+    for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     run = describe_run(store, model, settings, streams)
     torch.manual_seed(settings.seed)
     detector = build_model(run["model"])
     sequences = _use_sequences(detector, settings)
-    data = FeatureDataModule(store, window=detector.window, sequences=sequences, settings=settings, streams=streams)
+    loss = FrameLoss(
+        settings.loss,
+        counts=class_counts(store, "train", with_loss=True),
+        head=run["data"]["head"],
+        ignored=store.ignored,
+    )
+    data = FeatureDataModule(store, model=detector, sequences=sequences, settings=settings, streams=streams)
     if detector.config.normalise:
         mean, deviation = feature_statistics(store, "train", streams)
         detector.inputs.set_statistics(torch.from_numpy(mean), torch.from_numpy(deviation))
     watch = EpochBar(leave=True) if progress else EpochLines(say)
     trainer = _trainer(settings, out, [watch, *callbacks], progress=progress)
-    last = settle_run(out, run, resume=resume)
-    say(opening_line(run, out, sequences=sequences, last=last))
+    _check_validation(store)
+    if trainer.is_global_zero:
+        last = settle_run(out, run, resume=resume)
+        say(opening_line(run, out, sequences=sequences, last=last))
+        if absent := _absent(store, loss):
+            say(absent)
+    else:
+        last = last_epoch(out)
     module = DetectionModule(
         detector,
         settings,
+        loss,
         sequences=sequences,
         class_names=store.class_names,
         background=store.background,
@@ -148,24 +173,48 @@ def train(
     with warnings.catch_warnings():
         # Going on with a run means that its folder is not empty.
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        # What is logged has been summed over the processes already.
+        warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist=True")
         handler = signal.getsignal(signal.SIGINT)
         try:
-            trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+            with explained(out, batch_size=settings.batch_size):
+                trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
         except SystemExit:  # how the trainer answers Ctrl-C, to which it is deaf from then on
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
-    # An export of this run's own, made while it was unfinished, may lie there.
-    result = export_run(out, out / "checkpoint", command=command, overwrite=True)
-    mark_finished(out, run)
-    return result
+    if trainer.is_global_zero:
+        # An export of this run's own, made while it was unfinished, may lie there.
+        export_run(out, out / "checkpoint", command=command, overwrite=True)
+        mark_finished(out, run)
+    trainer.strategy.barrier("exported")
+    saved = read_trainer_state(out / "lightning" / "best.ckpt")
+    return TrainingResult(out / "checkpoint", float(saved[MONITOR]), int(saved["epoch"]))
+
+
+def _check_validation(store: FeatureStore) -> None:
+    """Check that the validation videos show a class that is scored."""
+    unscored = {store.background, store.ignored}
+    counts = class_counts(store, "validation", with_loss=True)
+    if not any(count for index, count in enumerate(counts) if index not in unscored):
+        raise DataError(
+            f"{store.path}: no validation frame shows an action, so that no epoch can be chosen: "
+            "put videos with actions into the split 'validation'"
+        )
+
+
+def _absent(store: FeatureStore, loss: FrameLoss) -> str:
+    """Name the classes that cannot be learnt."""
+    missing = ", ".join(store.class_names[index] for index in loss.absent)
+    return f"no training frame shows {missing}: the model cannot learn to name it" if missing else ""
 
 
 def _use_sequences(model: OnlineModel, settings: TrainingSettings) -> bool:
     exact = model.exactness in ("both", "sequence")
     if settings.sampling == "sequences" and not exact:
+        size = f" of depth {model.config.depth}" if isinstance(model.config, TransformerConfig) else ""
         raise ConfigError(
-            f"sampling=sequences needs a model whose step is sequence-exact, and {model.config.kind} of depth "
-            f"{model.config.depth} is window-exact: use sampling=windows or auto"
+            f"sampling=sequences needs a model whose step is sequence-exact, and {model.config.kind}{size} is "
+            "window-exact: use sampling=windows or auto"
         )
     return exact and settings.sampling != "windows"
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from coadtr.errors import ConfigError
+from coadtr.training.augmentation import AugmentationSettings
+from coadtr.training.losses import LossSettings
+from coadtr.training.schedule import SCHEDULES, learning_rate
 
 __all__ = ["TrainingSettings", "mix_seed"]
 
-SAMPLING = ("auto", "sequences", "windows")
-SCHEDULES = ("constant", "cosine", "step")
-# Weights stay in float32 or wider: Adam's small updates would round away in half precision.
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+CHOICES = {
+    "sampling": ("auto", "sequences", "windows"),
+    "optimizer": ("adam", "adamw"),
+    "schedule": SCHEDULES,
+    # Weights stay in float32 or wider: Adam's small updates would round away in half precision.
+    "precision": ("32-true", "bf16-mixed", "16-mixed", "64-true"),
+}
 MAX_SEED = 2**32 - 1
 
 
@@ -37,22 +42,36 @@ class TrainingSettings:
             spans in one pass with a loss on every frame, for models whose step allows it; ``"auto"``: sequences where
             that is exact.
         max_epochs: Passes over the training frames.
-        batch_size: Clips, or spans, in a batch.
+        batch_size: Clips, or spans, in a batch of one process.
+        accumulate: Batches whose gradients are averaged for one step of the optimiser.
         sequence_length: Frames with loss in a span.
-        learning_rate: Of Adam.
-        weight_decay: Of Adam (added to the gradient, as published).
+        stride: Frames from one clip to the next; with a stride s, an epoch learns from every s-th clip, and the next
+            epoch from the clips one frame on.
+        optimizer: ``"adam"`` (weight decay is added to the gradient, as OadTR and CoOadTR have it) or ``"adamw"``
+            (weight decay shrinks the weights).
+        learning_rate: Of the optimiser.
+        weight_decay: Of the optimiser.
         schedule: ``"step"``: times ``step_factor`` every ``step_epochs`` epochs; ``"cosine"``: to zero over the run;
             ``"constant"``.
         step_epochs: Epochs between steps of the learning rate.
         step_factor: Factor of each step.
+        warmup_epochs: Epochs, or a part of one, over which the learning rate rises to its value.
         gradient_clip: Largest norm of the gradient; 0 for none.
-        seed: Seed of weights, order, cuts and dropout.
+        ema_decay: Decay, a step, of an exponential moving average of the weights, which is then what is validated and
+            exported; 0 for none. The first steps average over less, as min(decay, (1 + step) / (10 + step)).
+        patience: End the run after so many epochs without a better validation score; 0 to go on to the last epoch.
+        loss: Of a frame.
+        augmentation: Of the features, in training only.
+        seed: Seed of weights, order, cuts, dropout and augmentation.
         workers: Processes that load batches; 0 loads in the main process.
         preload_mib: Features of a split that take at most so many MiB are kept in memory; others are read from the
             file as they are needed, and memory stays bounded.
+        compile: Compile the training step (``torch.compile``; needs a C++ compiler). Validation is not compiled.
         precision: ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"`` or ``"64-true"``, as Lightning names them.
+            Validation is in the precision of the weights.
         accelerator: Lightning's accelerator.
-        devices: Lightning's number of devices; 1, as validation is scored in one process.
+        devices: Processes on each machine, one a device. Each takes ``batch_size`` clips or spans of a batch.
+        nodes: Machines.
         deterministic: Refuse operations that give other results from run to run.
 
     Source: defaults of LukasHedegaard/CoOadTR ``config.py``: Adam 1e-4, weight decay 1e-4, batch 128, step schedule,
@@ -66,56 +85,71 @@ class TrainingSettings:
     sampling: Literal["auto", "sequences", "windows"] = "auto"
     max_epochs: int = 4
     batch_size: int = 128
+    accumulate: int = 1
     sequence_length: int = 512
+    stride: int = 1
+    optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = 1e-4
     weight_decay: float = 1e-4
     schedule: Literal["constant", "cosine", "step"] = "step"
     step_epochs: int = 1
     step_factor: float = 0.1
+    warmup_epochs: float = 0.0
     gradient_clip: float = 1.0
+    ema_decay: float = 0.0
+    patience: int = 0
+    loss: LossSettings = field(default_factory=LossSettings)
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     seed: int = 0
     workers: int = 0
     preload_mib: int = 2048
+    compile: bool = False
     precision: str = "32-true"
     accelerator: str = "auto"
     devices: int = 1
+    nodes: int = 1
     deterministic: bool = True
 
     def __post_init__(self) -> None:
         """Refuse values that nothing can be trained with."""
-        for name in ("max_epochs", "batch_size", "sequence_length", "step_epochs", "devices"):
+        counted = ("max_epochs", "batch_size", "accumulate", "sequence_length", "stride", "step_epochs")
+        for name in (*counted, "devices", "nodes"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
-        if self.devices > 1:
-            raise ConfigError(f"devices must be 1, got {self.devices}: validation is scored in one process")
-        for name in ("seed", "workers", "preload_mib", "weight_decay", "gradient_clip"):
+        whole = ("seed", "workers", "preload_mib", "patience")
+        for name in (*whole, "weight_decay", "gradient_clip", "warmup_epochs", "ema_decay"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)!r}")
-        for name, most in (("seed", MAX_SEED), ("workers", MAX_SEED), ("preload_mib", MAX_SEED)):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) > most:
-                raise ConfigError(f"{name} must be a whole number of at most {most}, got {getattr(self, name)!r}")
+        for name in whole:
+            if not isinstance(getattr(self, name), int) or getattr(self, name) > MAX_SEED:
+                raise ConfigError(f"{name} must be a whole number of at most {MAX_SEED}, got {getattr(self, name)!r}")
         for name in ("learning_rate", "step_factor"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)!r}")
-        for name, choices in (("sampling", SAMPLING), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        for name, bound in (("ema_decay", 1), ("warmup_epochs", self.max_epochs)):
+            if not getattr(self, name) < bound:
+                raise ConfigError(f"{name} must be below {bound}, got {getattr(self, name)!r}")
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
 
-    def rate_of_epoch(self, epoch: int) -> float:
-        """Compute the learning rate of an epoch, counted from 0.
+    def rate(self, progress: float) -> float:
+        """Compute the learning rate at a point of the run, in epochs from 0.
 
         Example:
             >>> settings = TrainingSettings(learning_rate=1.0, schedule="step", step_epochs=2, step_factor=0.5)
-            >>> [settings.rate_of_epoch(epoch) for epoch in range(5)]
+            >>> [settings.rate(epoch) for epoch in range(5)]
             [1.0, 1.0, 0.5, 0.5, 0.25]
         """
-        match self.schedule:
-            case "step":
-                return self.learning_rate * self.step_factor ** (epoch // self.step_epochs)
-            case "cosine":
-                return self.learning_rate * (1 + math.cos(math.pi * epoch / self.max_epochs)) / 2
-            case _:
-                return self.learning_rate
+        return learning_rate(
+            progress,
+            rate=self.learning_rate,
+            schedule=self.schedule,
+            max_epochs=self.max_epochs,
+            warmup_epochs=self.warmup_epochs,
+            step_epochs=self.step_epochs,
+            step_factor=self.step_factor,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Write the settings as a JSON object."""

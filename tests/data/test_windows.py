@@ -242,6 +242,22 @@ def test_class_counts(tmp_path: Path, store: FeatureStore, make_store: Callable[
     assert class_counts(hot, "test").tolist() == hot.labels("d").sum(axis=0).tolist()
 
 
+def test_class_counts_of_frames_with_loss_leave_the_ignored_class_out(
+    tmp_path: Path, store: FeatureStore, make_store: Callable[..., FeatureStore]
+) -> None:
+    hot = make_store(tmp_path / "hot.h5", multi_hot=True)
+    for each in (store, hot):
+        spans = SequenceDataset(each, "train", length=10, context=3)
+        counted = np.zeros(4, np.int64)
+        for number in range(len(spans)):
+            labels = spans[number]["labels"]
+            counted += [
+                int((labels == index).sum() if labels.ndim == 1 else labels[:, index].sum()) for index in range(4)
+            ]
+        assert class_counts(each, "train", with_loss=True).tolist() == counted.tolist()
+        assert counted[3] == 0 < class_counts(each, "train")[3]
+
+
 def test_settings_and_splits_that_cannot_work(tmp_path: Path, store: FeatureStore) -> None:
     with pytest.raises(ConfigError, match="window=0: give a positive number of frames"):
         ClipDataset(store, "train", window=0)
