@@ -7,14 +7,14 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import coadtr
-from coadtr.errors import CoadtrError, ConfigError
+from coadtr.errors import CoadtrError, ConfigError, MissingExtraError, TrainingError
 
-__all__ = ["COMMANDS", "config_folder", "main"]
+__all__ = ["COMMANDS", "config_folder", "main", "quieten"]
 
 COMMANDS = {
     "train": "train a model, choose its best epoch on validation videos, export the checkpoint",
@@ -114,14 +114,11 @@ def _check_words(command: str, words: Sequence[str]) -> None:
 
 
 def _run(name: str, overrides: Sequence[str]) -> None:
-    import hydra  # noqa: PLC0415 - takes a moment, and `coadtr --help` does not need it
-    from hydra.core.global_hydra import GlobalHydra  # noqa: PLC0415
-    from omegaconf import OmegaConf  # noqa: PLC0415
-
-    from coadtr.cli.messages import explain  # noqa: PLC0415 - imports Hydra
-
     command, module = f"coadtr {name}", name.replace(" ", "_")
     _check_words(command, overrides)
+    if name == "train" and not {"-m", "--multirun"}.isdisjoint(overrides):
+        _sweep(command, overrides)
+        return
     failures: list[Exception] = []
 
     def job(settings: Any) -> object:
@@ -133,19 +130,57 @@ def _run(name: str, overrides: Sequence[str]) -> None:
             failures.append(error)
             return None
 
+    _launch(command, overrides, job)
+    if failures:
+        raise failures[0]
+
+
+def _sweep(command: str, overrides: Sequence[str]) -> None:
+    """Train many models. One that fails does not end the sweep: the end of it names them all."""
+    from coadtr.cli.sweep import conclude, first_job, prepare  # noqa: PLC0415 - imports Hydra
+    from coadtr.cli.sweep_optuna import offer_optuna  # noqa: PLC0415
+
+    sweep, words = prepare(command, overrides)
+    offer_optuna()
+    if any(word.partition("=")[0] in ("-c", "--cfg", "-i", "--info") for word in words):
+        _launch(command, first_job(words), sweep)
+        return
+    try:
+        _launch(command, words, sweep)
+    except CoadtrError as error:
+        conclude(sweep, broken_by=error)
+        raise
+    except KeyboardInterrupt:
+        conclude(sweep)
+        raise
+    if failed := conclude(sweep):
+        raise TrainingError(failed)
+
+
+def _launch(command: str, words: Sequence[str], task: Callable[[Any], object]) -> None:
+    """Have Hydra compose the settings and call the task with them."""
+    import hydra  # noqa: PLC0415 - takes a moment, and `coadtr --help` does not need it
+    from hydra.core.global_hydra import GlobalHydra  # noqa: PLC0415
+    from omegaconf import OmegaConf  # noqa: PLC0415
+
+    from coadtr.cli.messages import explain, missing_extra  # noqa: PLC0415 - imports Hydra
+
     GlobalHydra.instance().clear()
     OmegaConf.register_new_resolver("settings", _commented, replace=True)
     before = sys.argv
-    sys.argv = [command, *overrides]
+    sys.argv = [command, *words]
+    module = command.removeprefix("coadtr ").replace(" ", "_")
     try:
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=module)(job)()
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=module)(task)()
+    except CoadtrError:
+        raise
     except Exception as error:
+        if extra := missing_extra(error):
+            raise MissingExtraError(extra) from error
         raise ConfigError(explain(error, command=command, folder=config_folder())) from error
     finally:
         sys.argv = before
         GlobalHydra.instance().clear()
-    if failures:
-        raise failures[0]
 
 
 def _commented(name: str) -> str:
@@ -154,7 +189,7 @@ def _commented(name: str) -> str:
     return text.partition("job_logging: none\n")[2].partition("\n\n")[2].rpartition("\nhydra:\n")[0].rstrip()
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Leave out warnings that speak to a programmer: standard error is for what the user can act on."""
     for category in (FutureWarning, DeprecationWarning):
         warnings.simplefilter("ignore", category)
@@ -184,7 +219,7 @@ def main() -> None:
     try:
         name, overrides = _parse(arguments)
         with warnings.catch_warnings():
-            _quieten()
+            quieten()
             _run(name, _gather(name, overrides))
     except KeyboardInterrupt:
         remedy = "; run the same command again to go on" if " ".join(arguments[:2]).startswith(RESUMABLE) else ""

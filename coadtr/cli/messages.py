@@ -7,7 +7,9 @@ from pathlib import Path
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-__all__ = ["explain"]
+__all__ = ["explain", "missing_extra"]
+
+PLUGINS = ("hydra/launcher/joblib", "hydra/launcher/submitit_local", "hydra/launcher/submitit_slurm")
 
 
 def explain(error: Exception, *, command: str, folder: Path) -> str:
@@ -23,9 +25,11 @@ def explain(error: Exception, *, command: str, folder: Path) -> str:
     """
     remedy = f"`{command} --help` lists the settings"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        name, _, choice = error.missing_cfg_file.partition("/")
-        if choices := _choices(folder / name):
-            return f"{name}={choice}: there is no such choice; choose one of {', '.join(choices)}"
+        cut = str.rpartition if error.missing_cfg_file.startswith("hydra/") else str.partition
+        name, _, choice = cut(error.missing_cfg_file, "/")
+        choices = ", ".join(_choices(folder / name)) or ("those in docs/sweeps.md" if "/" in name else "")
+        if choices:
+            return f"{name}={choice}: there is no such choice; choose one of {choices}"
         return f"{error.missing_cfg_file}: there are no such settings; {remedy}"
     if isinstance(error, OverrideParseException):
         quote = "and quote a value with brackets or commas inside the word, as in 'name=\"a (b), c\"'"
@@ -39,6 +43,14 @@ def explain(error: Exception, *, command: str, folder: Path) -> str:
         return f"{error.full_key}: {_first_line(error)}; {remedy}"
     cause = f" ({_first_line(error.__cause__)})" if isinstance(error.__cause__, Exception) else ""
     return f"{_first_line(error)}{cause}; {remedy}"
+
+
+def missing_extra(error: Exception) -> str | None:
+    """Say in one line which extra a launcher comes with that is not installed, if that is the error."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file in PLUGINS:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return f'{group}={choice} is not installed: pip install "coadtr[sweep]"'
+    return None
 
 
 def _choices(group: Path) -> list[str]:

@@ -246,7 +246,7 @@ def fill(record: type[RecordT], settings: Mapping[str, Any], name: str) -> Recor
     Raises:
         ConfigError: If a setting is unknown, of another kind, or refused by the dataclass.
     """
-    values = group(settings, name)
+    values = dict(group(settings, name))
     defaults = record()
     fields = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(record)}  # type: ignore[arg-type]
     for key, value in values.items():

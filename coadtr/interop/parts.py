@@ -194,12 +194,14 @@ def require_type(module: object, kind: Any, what: str) -> None:
     """Check the type of what a conversion is given.
 
     Raises:
-        ConfigError: If it is of another type.
+        ConfigError: If it is of another type, or weighs by another kernel than the softmax.
     """
     if not isinstance(module, kind):
         raise ConfigError(
             f"{what} takes {kind.__name__}, got {type(module).__name__}; docs/interop.md lists what converts"
         )
+    if not getattr(module, "softmaxes", True):
+        raise ConfigError(f"{what} takes softmax attention, got {type(module).__name__}, whose weights mean another")
 
 
 def like(module: M, source: nn.Module) -> M:

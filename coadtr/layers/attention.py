@@ -60,7 +60,7 @@ def band_attention(q: Tensor, k: Tensor, v: Tensor, exists: Tensor, attention: M
     # Padded queries attend what is there, so that no row of the softmax is empty.
     begun = F.pad(exists, (0, surplus), value=True).unfold(1, past + block, block)
     mask = band & begun.unsqueeze(1).unsqueeze(3)
-    weights = attention.drop(attention_weights(q @ k.transpose(3, 4), mask))
+    weights = attention.drop(attention.weigh(q, k, mask))
     return (weights @ v).flatten(2, 3)[:, :, :length]
 
 
@@ -119,7 +119,7 @@ class SingleOutputAttention(AttentionProjections):
         q, k, v = self.project(frame)
         state = write_ring(state, k, v)
         seen = slots_written(state.frames, self.window)
-        weights = attention_weights(q.unsqueeze(2) @ state.keys.transpose(2, 3), seen[:, None, None])
+        weights = self.weigh(q.unsqueeze(2), state.keys, seen[:, None, None])
         return self.merge(weights @ state.values).squeeze(1), state
 
     def forward(self, frames: Tensor) -> Tensor:

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast, get_args
 
 from torch import Tensor, nn
 
 from coadtr.errors import ConfigError
 from coadtr.layers.attention import SingleOutputAttention
-from coadtr.layers.encoder import Activation, SingleOutputBlock
+from coadtr.layers.encoder import Activation, SingleOutputBlock, SingleOutputState
+from coadtr.layers.nystroem import NystroemAttention
 from coadtr.layers.projection import require_frame, require_sequence
-from coadtr.layers.ring import RingState
+from coadtr.layers.softmax_free import SoftmaxFreeAttention
 from coadtr.layers.state import reset_rows
 
-__all__ = ["SingleOutputStack", "StackState"]
+__all__ = ["SingleOutputStack", "StackAttention", "StackState"]
+
+StackAttention = Literal["softmax", "soft", "nystroem"]
+ATTENTIONS = {"softmax": SingleOutputAttention, "soft": SoftmaxFreeAttention}
 
 
 class StackState(NamedTuple):
     """What a stack of single-output blocks remembers.
 
     Attributes:
-        blocks: Keys and values of the last N inputs of each block, the first block first.
+        blocks: What each block's attention remembers of its last N inputs, the first block first.
     """
 
-    blocks: tuple[RingState, ...]
+    blocks: tuple[SingleOutputState, ...]
+
+
+def _check_attention(attention: str, num_landmarks: int, dropout: float) -> None:
+    if attention not in get_args(StackAttention):
+        raise ConfigError(f"attention must be one of {', '.join(get_args(StackAttention))}, got {attention!r}")
+    if attention != "nystroem" and num_landmarks:
+        raise ConfigError(f"{attention} attention has no landmarks, got num_landmarks={num_landmarks}: leave it at 0")
+    if attention == "nystroem" and dropout:
+        raise ConfigError(f"low-rank attention drops no weights, got attention_dropout={dropout}: set it to 0")
 
 
 class SingleOutputStack(nn.Module):
@@ -38,7 +51,8 @@ class SingleOutputStack(nn.Module):
     ``step`` is sequence-exact: T steps from a fresh state equal ``forward`` on the T frames. An output is never
     brought up to date, so an answer looks back further than N frames, over those that were given before it:
     :attr:`receptive_field` is L(N - 1) + 1. (:class:`ContinualEncoder` brings the window up to date, and looks back N
-    frames at any depth.) Cost of a step: L (4 E^2 + 2 N E + 2 E F) multiply-accumulates with feed-forward width F.
+    frames at any depth.) Cost of a step: L (4 E^2 + 2 N E + 2 E F) multiply-accumulates with feed-forward width F, for
+    low-rank attention what :class:`NystroemAttention` states in place of 4 E^2 + 2 N E.
 
     Args:
         depth: Blocks L.
@@ -51,10 +65,13 @@ class SingleOutputStack(nn.Module):
         in_bias: Bias of the query, key and value projections.
         out_bias: Bias of the output projections.
         dropout: Dropout of the branches, in training only.
-        attention_dropout: Dropout of the attention weights, in training only.
+        attention_dropout: Dropout of the attention weights, in training only; low-rank attention has none.
+        attention: ``"softmax"`` (:class:`SingleOutputAttention`), ``"soft"`` (:class:`SoftmaxFreeAttention`) or
+            ``"nystroem"`` (:class:`NystroemAttention`).
+        num_landmarks: Landmarks m of each head, of low-rank attention only.
 
     Raises:
-        ConfigError: If a size is out of range.
+        ConfigError: If a size is out of range, or an option does not suit the attention.
 
     Source: the stacking of *DeepCoT*, arXiv 2511.17693.
 
@@ -84,20 +101,26 @@ class SingleOutputStack(nn.Module):
         out_bias: bool = False,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
+        attention: StackAttention = "softmax",
+        num_landmarks: int = 0,
     ) -> None:
         super().__init__()
         if depth < 1:
             raise ConfigError(f"a stack has at least one block, got depth={depth}")
+        _check_attention(attention, num_landmarks, attention_dropout)
         self.depth = depth
         self.embed_dim = embed_dim
         self.window = window
 
+        def layer() -> SingleOutputAttention | NystroemAttention:
+            biases = {"in_bias": in_bias, "out_bias": out_bias}
+            if attention == "nystroem":
+                return NystroemAttention(embed_dim, num_heads, window, num_landmarks=num_landmarks, **biases)
+            return ATTENTIONS[attention](embed_dim, num_heads, window, dropout=attention_dropout, **biases)
+
         def block() -> SingleOutputBlock:
-            attention = SingleOutputAttention(
-                embed_dim, num_heads, window, in_bias=in_bias, out_bias=out_bias, dropout=attention_dropout
-            )
             return SingleOutputBlock(
-                attention, ff_dim=ff_dim, activation=activation, norm_first=norm_first, dropout=dropout
+                layer(), ff_dim=ff_dim, activation=activation, norm_first=norm_first, dropout=dropout
             )
 
         self.blocks = nn.ModuleList(block() for _ in range(depth))

@@ -6,12 +6,14 @@ sum (post-norm, as CoOadTR publishes it) or before the branch (pre-norm, as OadT
 
 from __future__ import annotations
 
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 from torch import Tensor, nn
 
 from coadtr.errors import ConfigError
 from coadtr.layers.attention import RetroactiveAttention, RetroactiveState, SingleOutputAttention
+from coadtr.layers.landmarks import LandmarkProjections
+from coadtr.layers.nystroem import NystroemAttention, NystroemState
 from coadtr.layers.projection import AttentionProjections, require_frame, require_sequence
 from coadtr.layers.ring import RingState, write_slot, write_slots
 from coadtr.layers.state import reset_rows
@@ -22,9 +24,12 @@ __all__ = [
     "RetroactiveBlock",
     "RetroactiveBlockState",
     "SingleOutputBlock",
+    "SingleOutputState",
 ]
 
-A = TypeVar("A", bound=AttentionProjections)
+A = TypeVar("A", bound=AttentionProjections | LandmarkProjections)
+
+SingleOutputState = RingState | NystroemState
 
 Activation = Literal["gelu", "relu"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
@@ -117,8 +122,11 @@ class EncoderBlock(nn.Module, Generic[A]):
         return self.leave(newest, self.attention.attend_from(self.enter(newest), self.enter(clip), mask))
 
 
-class SingleOutputBlock(EncoderBlock[SingleOutputAttention]):
+class SingleOutputBlock(EncoderBlock[SingleOutputAttention | NystroemAttention]):
     """Encoder block that answers for the newest frame, one frame in and one answer out.
+
+    The attention is any that answers for the newest frame: :class:`SingleOutputAttention`, the softmax-free kind of
+    it, or :class:`NystroemAttention`. The block's state is the attention's.
 
     Source: Hedegaard et al., ICLR 2023, section 3.6.
 
@@ -130,24 +138,24 @@ class SingleOutputBlock(EncoderBlock[SingleOutputAttention]):
         torch.Size([1, 8])
     """
 
-    def init_state(self, batch_size: int = 1) -> RingState:
+    def init_state(self, batch_size: int = 1) -> SingleOutputState:
         """Return the state of ``batch_size`` streams that have seen no frame."""
         return self.attention.init_state(batch_size)
 
-    def reset_rows(self, state: RingState, rows: Tensor) -> RingState:
+    def reset_rows(self, state: SingleOutputState, rows: Tensor) -> SingleOutputState:
         """Make the streams where ``rows`` ``(B,) bool`` is true fresh again."""
-        return self.attention.reset_rows(state, rows)
+        return reset_rows(state, rows, self.init_state(1))
 
-    def step(self, frame: Tensor, state: RingState) -> tuple[Tensor, RingState]:
+    def step(self, frame: Tensor, state: SingleOutputState) -> tuple[Tensor, SingleOutputState]:
         """Take in one frame ``(B, E)`` and answer for it ``(B, E)``; the state's storage is reused."""
         require_frame(frame, self.attention.embed_dim, len(state.frames), "SingleOutputBlock.step")
-        attended, state = self.attention.step(self.enter(frame), state)
+        attended, state = self.attention.step(self.enter(frame), cast("Any", state))
         return self.leave(frame, attended), state
 
-    def steps(self, frames: Tensor, state: RingState) -> tuple[Tensor, RingState]:
+    def steps(self, frames: Tensor, state: SingleOutputState) -> tuple[Tensor, SingleOutputState]:
         """Take in k frames of each stream at once, ``(B, k, E)``, and answer for each: equal to k single steps."""
         require_sequence(frames, self.attention.embed_dim, "SingleOutputBlock.steps", streams=len(state.frames))
-        attended, state = self.attention.steps(self.enter(frames), state)
+        attended, state = self.attention.steps(self.enter(frames), cast("Any", state))
         return self.leave(frames, attended), state
 
     def forward(self, frames: Tensor) -> Tensor:

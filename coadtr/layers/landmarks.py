@@ -150,13 +150,15 @@ class LandmarkProjections(MultiHead):
             A layer of the same window, heads, biases, dtype and device; it has no dropout of attention weights.
 
         Raises:
-            ConfigError: If the attention layer looks ahead, which this one does not.
+            ConfigError: If the attention layer looks ahead, which this one does not, or has no softmax.
             ShapeError: If ``landmarks`` is not ``(m, E)``.
         """
         if getattr(attention, "delay", 0):
             raise ConfigError(
                 f"{type(attention).__name__} answers {attention.delay} frames late; take one that does not"
             )
+        if not attention.softmaxes:
+            raise ConfigError(f"{type(attention).__name__} has no softmax to approximate; take a layer that has one")
         if landmarks.dim() != 2 or landmarks.shape[1] != attention.embed_dim:
             raise ShapeError(f"landmarks are tokens (m, {attention.embed_dim}); got {tuple(landmarks.shape)}")
         layer = cls(
@@ -203,6 +205,36 @@ class LandmarkProjections(MultiHead):
         parts: tuple[Tensor, ...] = self.in_proj(tokens).split([width, width, self.embed_dim], -1)
         asked, logits, values = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts)
         return attention_weights(asked, None) @ self.mixing, logits, values
+
+    def attend_clip(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Let every token of a clip ask the landmarks, which attend every token of it.
+
+        Args:
+            clip: ``(B, n, E)``.
+            mask: ``(B, n) bool``, false where a token does not exist; None if all do.
+
+        Returns:
+            ``(B, n, E)``; rows of tokens that do not exist have no meaning.
+        """
+        mix, logits, values = self.project(clip)
+        weights = attention_weights(logits.transpose(2, 3), None if mask is None else mask[:, None, None])
+        return self.merge(mix @ (weights @ values))
+
+    def attend_from(self, query: Tensor, clip: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Let one token ask the landmarks, which attend the tokens of a clip.
+
+        Args:
+            query: ``(B, E)`` the token that asks; it is one of the clip's.
+            clip: ``(B, n, E)``.
+            mask: ``(B, n) bool``, false where a token does not exist; None if all do.
+
+        Returns:
+            ``(B, E)``.
+        """
+        mix, _, _ = self.project(query.unsqueeze(1))
+        _, logits, values = self.project(clip)
+        weights = attention_weights(logits.transpose(2, 3), None if mask is None else mask[:, None, None])
+        return self.merge(mix @ weights @ values).squeeze(1)
 
     def extra_repr(self) -> str:
         """Show the sizes in the module's printed form."""

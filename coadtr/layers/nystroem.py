@@ -295,6 +295,4 @@ class RetroactiveNystroemAttention(LandmarkProjections):
             ShapeError: If ``clip`` is not ``(B, n <= N, E)``.
         """
         require_sequence(clip, self.embed_dim, "RetroactiveNystroemAttention.forward", longest=self.window)
-        mix, logits, values = self.project(clip)
-        weights = attention_weights(logits.transpose(2, 3), None if mask is None else mask[:, None, None])
-        return self.merge(mix @ (weights @ values))
+        return self.attend_clip(clip, mask)

@@ -80,6 +80,7 @@ class MultiHead(nn.Module):
     """
 
     out_proj: nn.Linear
+    softmaxes = True  # false where `weigh` is another kernel: such weights mean something else to a softmax
 
     def __init__(
         self, embed_dim: int, num_heads: int, window: int, *, in_bias: bool, out_bias: bool, dropout: float = 0.0
@@ -100,6 +101,13 @@ class MultiHead(nn.Module):
     def drop(self, weights: Tensor) -> Tensor:
         """Apply dropout to attention weights while training."""
         return F.dropout(weights, self.dropout, self.training) if self.dropout else weights
+
+    def weigh(self, queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
+        """Make attention weights ``(..., q, n)`` of queries ``(..., q, E/H)``, scaled, and keys ``(..., n, E/H)``.
+
+        A derived layer may weigh by another kernel than the softmax.
+        """
+        return attention_weights(queries @ keys.transpose(-2, -1), mask)
 
     def merge(self, heads: Tensor) -> Tensor:
         """Join heads ``(B, H, T, E/H)`` and project them to outputs ``(B, T, E)``."""
@@ -164,7 +172,7 @@ class AttentionProjections(MultiHead):
             ``(B, n, E)``; rows of tokens that do not exist have no meaning.
         """
         q, k, v = self.project(clip)
-        weights = attention_weights(q @ k.transpose(2, 3), None if mask is None else mask[:, None, None])
+        weights = self.weigh(q, k, None if mask is None else mask[:, None, None])
         return self.merge(self.drop(weights) @ v)
 
     def attend_from(self, query: Tensor, clip: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -187,7 +195,7 @@ class AttentionProjections(MultiHead):
         k, v = F.linear(clip, kv_weight, kv_bias).chunk(2, dim=-1)
         q = q.unflatten(-1, (self.num_heads, 1, self.head_dim)) * self.head_dim**-0.5
         k, v = (part.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for part in (k, v))
-        weights = attention_weights(q @ k.transpose(2, 3), None if mask is None else mask[:, None, None])
+        weights = self.weigh(q, k, None if mask is None else mask[:, None, None])
         return self.merge(self.drop(weights) @ v).squeeze(1)
 
     def absorbs(self, tokens: int) -> bool:

@@ -172,7 +172,7 @@ class ContinualEncoder(nn.Module):
 
     def init_state(self, batch_size: int = 1) -> EncoderState:
         """Return the state of ``batch_size`` streams that have seen no frame."""
-        return (self.first or self.last).init_state(batch_size)
+        return cast("EncoderState", (self.first or self.last).init_state(batch_size))
 
     def reset_rows(self, state: EncoderState, rows: Tensor) -> EncoderState:
         """Make the streams where ``rows`` ``(B,) bool`` is true fresh again."""
@@ -199,7 +199,7 @@ class ContinualEncoder(nn.Module):
             ShapeError: If ``frame`` is not ``(B, E)``.
         """
         if self.first is None:
-            return self.last.step(frame, cast("Any", state))
+            return cast("tuple[Tensor, EncoderState]", self.last.step(frame, cast("Any", state)))
         window, new_state = self.first.step(frame, cast("RetroactiveBlockState", state))
         seen = slots_written(new_state.attention.frames, self.window)
         asked = new_state.attention.frames - 1 - self.lookahead
@@ -223,7 +223,7 @@ class ContinualEncoder(nn.Module):
             ShapeError: If ``frames`` is not ``(B, k, E)``.
         """
         if self.first is None:
-            return self.last.steps(frames, cast("Any", state))
+            return cast("tuple[Tensor, EncoderState]", self.last.steps(frames, cast("Any", state)))
         memory = cast("RetroactiveBlockState", state)
         require_sequence(
             frames, self.last.attention.embed_dim, "ContinualEncoder.steps", streams=len(memory.attention.frames)

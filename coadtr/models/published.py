@@ -11,7 +11,10 @@ from coadtr.errors import CheckpointError
 from coadtr.models.base import OnlineModel
 from coadtr.models.config import TransformerConfig
 from coadtr.models.cooadtr import CoOadTR
+from coadtr.models.lstr import LSTR
+from coadtr.models.miniroad import MiniROAD
 from coadtr.models.oadtr import OadTR
+from coadtr.models.published_lstr import lstr_names
 
 __all__ = ["load_published"]
 
@@ -82,27 +85,42 @@ def _oadtr_decoder_layer(name: str) -> Pairs:
         yield from _affine(f"{name}.norm{norm + 1}", f"{name}.norms.{norm}")
 
 
+def _miniroad(model: MiniROAD) -> Pairs:
+    yield from _affine("layer1.0", "inputs.embed")
+    yield from _affine("layer1.1", "norm")
+    for depth in range(model.config.depth):
+        for theirs, ours in (("ih", "input"), ("hh", "hidden")):
+            yield f"gru.weight_{theirs}_l{depth}", f"gru.{depth}.{ours}.weight"
+            yield f"gru.bias_{theirs}_l{depth}", f"gru.{depth}.{ours}.bias"
+    yield from _affine("f_classification.0", "head")
+
+
 # Saved by the published models, and used by none of their outputs.
-UNUSED = ("position_ids", "decoder_position_encoding.", "cls_token", "classifier.")
+UNUSED = ("position_ids", "decoder_position_encoding.", "cls_token", "classifier.", "pos_encoding.")
 
 
 def load_published(model: OnlineModel, weights: Mapping[str, Tensor]) -> None:
-    """Load weights that were saved by CoOadTR's or OadTR's published code into a model of the same settings.
+    """Load weights saved by the published code of CoOadTR, OadTR, MiniROAD or LSTR into a model of the same settings.
 
     Args:
-        model: CoOadTR of depth one or two, or OadTR.
+        model: CoOadTR of depth one or two, OadTR, MiniROAD, or LSTR.
         weights: State dict under the published names.
 
     Raises:
         CheckpointError: If the published code has no such model, or a name is missing, left over, or of another shape.
 
-    Source: names of LukasHedegaard/CoOadTR and wangxiang1230/OadTR.
+    Source: names of LukasHedegaard/CoOadTR, wangxiang1230/OadTR, jbistanbul/MiniROAD and
+    amazon-science/long-short-term-transformer.
     """
     match model:
         case CoOadTR() if model.config.depth <= 2:
             pairs = list(_cooadtr(model))
         case OadTR():
             pairs = list(_oadtr(model))
+        case MiniROAD():
+            pairs = list(_miniroad(model))
+        case LSTR():
+            pairs = list(lstr_names(model))
         case _:
             size = f" of depth {model.config.depth}" if isinstance(model.config, TransformerConfig) else ""
             raise CheckpointError(f"there are no published weights for {type(model).__name__}{size}")

@@ -13,7 +13,14 @@ from coadtr.errors import ConfigError
 from coadtr.models.base import OnlineModel
 from coadtr.models.config import ModelConfig
 from coadtr.models.cooadtr import CoOadTR, CoOadTRConfig
+from coadtr.models.deepcot import DeepCoT, DeepCoTConfig
+from coadtr.models.grab import GRAB, GRABConfig
+from coadtr.models.lstr import LSTR, LSTRConfig
+from coadtr.models.miniroad import MiniROAD, MiniROADConfig
+from coadtr.models.nystroem import Nystroem, NystroemConfig
 from coadtr.models.oadtr import OadTR, OadTRConfig
+from coadtr.models.testra import TeSTra, TeSTraConfig
+from coadtr.models.trn import TRN, TRNConfig
 
 __all__ = ["MODELS", "PRESETS", "build_model", "config_from_dict", "preset"]
 
@@ -21,7 +28,14 @@ MODELS: dict[str, tuple[type[ModelConfig], type[OnlineModel]]] = {
     config.kind: (config, model)
     for config, model in (
         (CoOadTRConfig, CoOadTR),
+        (GRABConfig, GRAB),
+        (DeepCoTConfig, DeepCoT),
+        (NystroemConfig, Nystroem),
         (OadTRConfig, OadTR),
+        (MiniROADConfig, MiniROAD),
+        (TRNConfig, TRN),
+        (LSTRConfig, LSTR),
+        (TeSTraConfig, TeSTra),
     )
 }
 """Kind of model to its settings and its class."""
@@ -30,9 +44,17 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cooadtr_b1": {"kind": "cooadtr", "depth": 1},
     "cooadtr_b2": {"kind": "cooadtr", "depth": 2},
     "cooadtr_b3": {"kind": "cooadtr", "depth": 3},
+    "grab": {"kind": "grab"},
+    "deepcot": {"kind": "deepcot", "depth": 2},
+    "deepcot_soft": {"kind": "deepcot", "depth": 2, "attention": "soft"},
+    "nystroem": {"kind": "nystroem", "depth": 1},
     "oadtr_b1": {"kind": "oadtr", "depth": 1, "attention_dropout": 0.1},
     "oadtr_b2": {"kind": "oadtr", "depth": 2, "attention_dropout": 0.1},
     "oadtr": {"kind": "oadtr", "depth": 3, "decoder": True, "attention_dropout": 0.1},
+    "miniroad": {"kind": "miniroad"},
+    "trn": {"kind": "trn"},
+    "lstr": {"kind": "lstr"},
+    "testra": {"kind": "testra"},
 }
 """Published sizes by name; see :func:`preset`."""
 

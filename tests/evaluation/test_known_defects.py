@@ -32,9 +32,10 @@ from coadtr.evaluation import (
 from coadtr.evaluation.cost import latency
 from coadtr.evaluation.cost.streams import RandomStreams
 from coadtr.evaluation.metrics.running import RunningAveragePrecision
-from coadtr.models import PRESETS, build_model, preset
+from coadtr.models import PRESETS, build_model
 from coadtr.training import TrainingResult, TrainingSettings, train
 from tests.data.importers.tvseries_source import CLASSES as TVSERIES
+from tests.models.sizes import small
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -283,9 +284,7 @@ def test_the_epoch_is_not_chosen_on_test_videos(tmp_path: Path) -> None:
 def test_a_clip_is_answered_alike_after_other_batches(name: str) -> None:
     """CoOadTR's positional phase moves on with each clip batch, and its scores with it; here a clip has one answer."""
     torch.manual_seed(0)
-    sizes = {"embed_dim": 8, "ff_dim": 8, "num_heads": 2, "window": 4}
-    changes = {"decoder_heads": 2} if name.startswith("oadtr") else {}
-    model = build_model(preset(name, input_dim=6, num_classes=3, **sizes, **changes)).eval()
+    model = build_model(small(name)).eval()
     clip, stream, others = torch.randn(2, 4, 6), torch.randn(2, 11, 6), torch.randn(5, 4, 6)
     with torch.no_grad():
         answer, answers = model.answer_clip(clip), model(stream)
@@ -317,7 +316,7 @@ def test_the_stream_and_the_batch_have_the_same_scores(name: str) -> None:
     scores of one pass over the whole video.
     """
     torch.manual_seed(0)
-    model = build_model(preset(name, input_dim=6, num_classes=5, embed_dim=16, num_heads=2, ff_dim=16, window=8)).eval()
+    model = build_model(small(name, num_classes=5, embed_dim=16, ff_dim=16, window=8)).eval()
     features = np.random.default_rng(1).normal(size=(70, 6)).astype(np.float32)
     video = ReplayVideo("v", features, np.zeros(70, dtype=np.int64))
     with torch.inference_mode():

@@ -10,6 +10,7 @@ import pytest
 from coadtr.errors import ConfigError
 from coadtr.evaluation import published_macs, published_parameters
 from coadtr.models import PRESETS, CoOadTRConfig, build_model, preset
+from tests.models.sizes import COUNTED
 
 ROWS = {
     "OadTR": "oadtr",
@@ -44,11 +45,22 @@ def test_audio_example_of_the_paper() -> None:
     assert f"{published_macs(preset('cooadtr_b2', **sizes)) / 1e6:.3f}" == "26.997"
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", COUNTED)
 def test_wider_features_cost_their_embedding_and_nothing_else(name: str) -> None:
     narrow, wide = (preset(name, input_dim=dim, num_classes=22) for dim in (3072, 3073))
     tokens = 1 if isinstance(narrow, CoOadTRConfig) else 64
     assert published_macs(wide) - published_macs(narrow) == tokens * 1024
+
+
+def test_the_presets_with_a_published_count_are_those_of_the_table() -> None:
+    assert set(COUNTED) == set(ROWS.values())
+
+
+@pytest.mark.parametrize("name", sorted(set(PRESETS) - set(COUNTED)))
+def test_other_models_have_no_published_count_and_say_so(name: str) -> None:
+    config = preset(name, input_dim=8, num_classes=3)
+    with pytest.raises(ConfigError, match=f"^no published way to count {config.kind}.*: use the executed count instead$"):
+        published_macs(config)
 
 
 def test_deeper_stacks_were_never_published() -> None:

@@ -38,6 +38,9 @@ from coadtr.layers import (
 )
 from coadtr.models import build_model, preset
 from tests.laws import reference
+from tests.laws.models_memory import memory_subjects
+from tests.laws.models_recurrent import recurrent_subjects
+from tests.laws.models_stacks import stacked_subjects
 from tests.laws.reference import Array
 
 WIDTH, HEADS, HIDDEN, CHANNELS, CLASSES = 8, 2, 12, 6, 3
@@ -60,6 +63,7 @@ class Subject:
         remember: What the state holds after a whole stream ``(T, D)``.
         retroactive: A step brings the whole window up to date, and ``forward`` takes clips, not streams.
         reach: Frames that one answer depends on, for a window of N frames.
+        wide_state: The state is kept in float32 at least, whatever the dtype of the weights.
         delay: Steps from a frame to its answer, for a window of N frames; until the first is due, answers are zeros.
     """
 
@@ -71,9 +75,14 @@ class Subject:
     retroactive: bool = False
     reach: Callable[[int], int] = lambda window: window
     delay: Callable[[int], int] = lambda _: 0
+    wide_state: bool = False
 
     def __str__(self) -> str:
         return self.name
+
+    def state_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Return the dtype of the state for weights of a dtype."""
+        return torch.promote_types(dtype, torch.float32) if self.wide_state else dtype
 
 
 def _attention(kind: type[AttentionProjections], window: int, *, bias: bool = False) -> Module:
@@ -284,7 +293,29 @@ def _models() -> Iterator[Subject]:
     yield _model("oadtr", "oadtr")
 
 
-SUBJECTS = (*_layers(), *_look_ahead(), *_stacks(), *_crossed(), *_low_rank(), *_models())
+def _stacked() -> Iterator[Subject]:
+    return (Subject(**fields) for fields in stacked_subjects())
+
+
+def _recurrent() -> Iterator[Subject]:
+    return (Subject(**fields) for fields in recurrent_subjects())
+
+
+def _remembering() -> Iterator[Subject]:
+    return (Subject(**fields) for fields in memory_subjects())
+
+
+SUBJECTS = (
+    *_layers(),
+    *_look_ahead(),
+    *_stacks(),
+    *_crossed(),
+    *_low_rank(),
+    *_models(),
+    *_stacked(),
+    *_recurrent(),
+    *_remembering(),
+)
 
 every_subject = pytest.mark.parametrize("subject", SUBJECTS, ids=str)
 every_window = pytest.mark.parametrize("window", WINDOWS)

@@ -26,6 +26,7 @@ def encoder(depth: int, lookahead: int) -> nn.Module:
 BUILDS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "stack_depth_1": (WIDTH, lambda: stack(1)),
     "stack_depth_3": (WIDTH, lambda: stack(3)),
+    "stack_soft": (WIDTH, lambda: SingleOutputStack(2, WIDTH, HEADS, WINDOW, ff_dim=HIDDEN, attention="soft")),
     "look_ahead_attention": (WIDTH, lambda: LookAheadAttention(WIDTH, HEADS, WINDOW, lookahead=2)),
     "look_ahead_encoder_depth_1": (WIDTH, lambda: encoder(1, 2)),
     "look_ahead_encoder_depth_2": (WIDTH, lambda: encoder(2, 2)),

@@ -12,43 +12,53 @@ import torch
 
 from coadtr.errors import ConfigError
 from coadtr.models import (
+    MODELS,
     PRESETS,
-    CoOadTR,
     CoOadTRConfig,
     ModelConfig,
-    OadTR,
     OadTRConfig,
     build_model,
     config_from_dict,
     preset,
 )
+from tests.models.sizes import small
 
 SIZES: dict[str, Any] = {"input_dim": 6, "num_classes": 3, "window": 4, "embed_dim": 8, "num_heads": 2, "ff_dim": 12}
 
-every_kind = pytest.mark.parametrize("kind", ["cooadtr", "oadtr"])
+KNOWN = ", ".join(MODELS)
+FIELDS = [(kind, field) for kind, (config, _) in MODELS.items() for field in dataclasses.fields(config)]
+COUNTS = [
+    (kind, field.name)
+    for kind, field in FIELDS
+    if field.name == "input_dim" or (type(field.default) is int and field.default > 0)
+]
+DROPOUTS = [(kind, field.name) for kind, field in FIELDS if field.name.endswith("dropout")]
 
 
 def settings(kind: str = "cooadtr", **changes: Any) -> dict[str, Any]:
     return {"kind": kind, **SIZES, **changes}
 
 
-@every_kind
-@pytest.mark.parametrize("name", ["input_dim", "window", "embed_dim", "num_heads", "ff_dim", "depth"])
+def least_settings(kind: str, **changes: Any) -> dict[str, Any]:
+    """Leave all that has a default at it."""
+    return {"kind": kind, "input_dim": 6, "num_classes": 3, **changes}
+
+
+@pytest.mark.parametrize(("kind", "name"), COUNTS)
 @pytest.mark.parametrize("value", [0, -1, 2.0, "8", None, True])
 def test_sizes_are_whole_numbers_of_at_least_one(kind: str, name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^{name} must be a whole number of at least 1, got {value!r}$"):
-        config_from_dict(settings(kind, **{name: value}))
+        config_from_dict(least_settings(kind, **{name: value}))
 
 
-@every_kind
+@pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("value", [1, 0, 3.5])
 def test_there_are_at_least_two_classes(kind: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^num_classes must be a whole number of at least 2, got {value!r}$"):
-        config_from_dict(settings(kind, num_classes=value))
+        config_from_dict(least_settings(kind, num_classes=value))
 
 
-@every_kind
-@pytest.mark.parametrize("name", ["dropout", "attention_dropout", "input_dropout"])
+@pytest.mark.parametrize(("kind", "name"), DROPOUTS)
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -62,7 +72,7 @@ def test_there_are_at_least_two_classes(kind: str, value: Any) -> None:
 )
 def test_dropouts_are_fractions(kind: str, name: str, value: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name} {message}$"):
-        config_from_dict(settings(kind, **{name: value}))
+        config_from_dict(least_settings(kind, **{name: value}))
 
 
 @pytest.mark.parametrize(
@@ -88,9 +98,9 @@ def test_dropouts_are_fractions(kind: str, name: str, value: Any, message: str) 
             settings("oadtr", decoder=True, decoder_heads=3),
             "embed_dim must be a multiple of decoder_heads, got 8 and 3",
         ),
-        ({**SIZES}, "unknown kind of model None; known are cooadtr, oadtr"),
-        (settings("lstr"), "unknown kind of model 'lstr'; known are cooadtr, oadtr"),
-        ({**SIZES, "kind": ["cooadtr"]}, r"unknown kind of model \['cooadtr'\]; known are cooadtr, oadtr"),
+        ({**SIZES}, f"unknown kind of model None; known are {KNOWN}"),
+        (settings("gru"), f"unknown kind of model 'gru'; known are {KNOWN}"),
+        ({**SIZES, "kind": ["cooadtr"]}, rf"unknown kind of model \['cooadtr'\]; known are {KNOWN}"),
         (settings(decoder=True), "cooadtr has no setting decoder; it has input_dim, num_classes, window, .*"),
         (settings("oadtr", size=1, zoom=2), "oadtr has no setting size, zoom; it has input_dim, .*"),
         ({"kind": "oadtr"}, "oadtr needs the setting input_dim, num_classes"),
@@ -128,8 +138,8 @@ def test_heads_of_an_absent_decoder_do_not_matter() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_settings_survive_json(name: str) -> None:
-    changes: dict[str, Any] = {"num_positions": 9} if name.startswith("co") else {"decoder_heads": 2}
-    config = preset(name, **SIZES, dropout=0.25, normalise=True, **changes)
+    config = small(name, dropout=0.25, normalise=True, num_positions=9)
+    assert (config.dropout, config.normalise, config.window) == (0.25, True, 4)
     written = json.loads(json.dumps(config.to_dict()))
     assert config_from_dict(written) == config
     assert next(iter(written)) == "kind"
@@ -171,10 +181,10 @@ def test_a_cycle_is_two_windows_less_one_unless_it_is_given() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_builder_takes_settings_and_their_json(name: str) -> None:
-    config = preset(name, **SIZES, **({"decoder_heads": 2} if name == "oadtr" else {}))
+    config = small(name)
     for given in (config, config.to_dict()):
         model = build_model(given)
-        assert type(model) is (CoOadTR if name.startswith("co") else OadTR)
+        assert type(model) is MODELS[config.kind][1]
         assert model.config == config
         assert (model.input_dim, model.num_classes, model.window) == (6, 3, 4)
 

@@ -13,7 +13,19 @@ from coadtr.models import OnlineModel, build_model, preset
 WINDOW, LENGTH, STREAMS = 6, 20, 2
 
 every_model = pytest.mark.parametrize(
-    ("name", "depth"), [("cooadtr_b1", 1), ("cooadtr_b2", 2), ("cooadtr_b2", 3), ("oadtr", 2)]
+    ("name", "depth"),
+    [
+        ("cooadtr_b1", 1),
+        ("cooadtr_b2", 2),
+        ("cooadtr_b2", 3),
+        ("oadtr", 2),
+        ("deepcot", 2),
+        ("deepcot_soft", 2),
+        ("nystroem", 1),
+        ("nystroem", 2),
+        ("lstr", 2),
+        ("testra", 2),
+    ],
 )
 
 
@@ -30,7 +42,8 @@ class Step(nn.Module):
 
 def make(name: str, depth: int) -> OnlineModel:
     sizes = {"embed_dim": 32, "num_heads": 4, "ff_dim": 16, "window": WINDOW, "depth": depth}
-    return build_model(preset(name, input_dim=5, num_classes=3, **sizes)).eval().requires_grad_(False)
+    memory = {"work_frames": 2, "long_stride": 2} if name in ("lstr", "testra") else {}
+    return build_model(preset(name, input_dim=5, num_classes=3, **sizes, **memory)).eval().requires_grad_(False)
 
 
 def run(step: Any, model: OnlineModel, frames: Tensor) -> Tensor:

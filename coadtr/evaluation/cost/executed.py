@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from coadtr.errors import ConfigError
-from coadtr.models import CoOadTRConfig, ModelConfig, OadTRConfig
+from coadtr.evaluation.cost.executed_memory import memory_macs
+from coadtr.evaluation.cost.executed_recurrent import grab_macs, miniroad_macs, trn_macs
+from coadtr.evaluation.cost.executed_stacks import stacked_macs_by_block
+from coadtr.models import (
+    CoOadTRConfig,
+    GRABConfig,
+    MemoryConfig,
+    MiniROADConfig,
+    ModelConfig,
+    OadTRConfig,
+    StackConfig,
+    TRNConfig,
+)
 
 __all__ = ["executed_macs", "executed_macs_by_block"]
 
@@ -27,6 +42,8 @@ def executed_macs(config: ModelConfig) -> int:
         decoder  E C more for the head, Q E C for its classifier, and for Q queries M layers of
                         self-attention 4 Q E^2 + 2 Q^2 E, cross-attention 2 Q E^2 + 2 n E^2 + 2 Q n E,
                         feed-forward 2 Q E^2
+        LSTR, TeSTra  as `memory_macs` has it
+        DeepCoT, low-rank CoOadTR: as `stacked_macs_by_block` has it
 
     The alternatives are those of a first block that folds its output projection into the cached values, and of a last
     block that attends without projecting keys and values: the layers choose by the conditions given. Where heads are
@@ -70,12 +87,10 @@ def executed_macs_by_block(config: ModelConfig) -> dict[str, int]:
         >>> executed_macs_by_block(preset("cooadtr_b1", input_dim=6, num_classes=3, **sizes))
         {'inputs': 48, 'encoder 1 attention': 320, 'encoder 1 feed-forward': 128, 'head': 24}
     """
-    match config:
-        case CoOadTRConfig():
-            return _cooadtr(config)
-        case OadTRConfig():
-            return _oadtr(config)
-    raise ConfigError(f"no formula for {config.kind}: count its step by macs_per_step instead")
+    found = next((formula for kind, formula in _FORMULAS.items() if isinstance(config, kind)), None)
+    if found is None:
+        raise ConfigError(f"no formula for {config.kind}: count its step by macs_per_step instead")
+    return found(config)
 
 
 def _cooadtr(config: CoOadTRConfig) -> dict[str, int]:
@@ -114,3 +129,14 @@ def _oadtr(config: OadTRConfig) -> dict[str, int]:
             f"decoder {number} feed-forward": 2 * queries * square,
         }
     return found | {"decoder classifier": queries * width * classes, "head": 2 * width * classes}
+
+
+_FORMULAS: dict[type[ModelConfig], Callable[[Any], dict[str, int]]] = {
+    CoOadTRConfig: _cooadtr,
+    OadTRConfig: _oadtr,
+    StackConfig: stacked_macs_by_block,
+    MiniROADConfig: miniroad_macs,
+    TRNConfig: trn_macs,
+    GRABConfig: grab_macs,
+    MemoryConfig: memory_macs,
+}

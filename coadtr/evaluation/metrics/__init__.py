@@ -17,6 +17,7 @@ from coadtr.evaluation.metrics.ranking import (
     mean_average_precision,
     per_frame_average_precision,
 )
+from coadtr.evaluation.metrics.seeds import MeanOverSeeds, difference_over_seeds, mean_over_seeds
 from coadtr.evaluation.metrics.segmental import SegmentalScores, segmental_scores
 from coadtr.evaluation.metrics.start_points import Starts, action_starts, detect_starts
 from coadtr.evaluation.metrics.starts import OFFSETS_S, StartPrecision, point_average_precision
@@ -28,6 +29,7 @@ __all__ = [
     "Anticipation",
     "Calibration",
     "DetectionDelay",
+    "MeanOverSeeds",
     "PairedTest",
     "PortionPrecision",
     "PrecisionIntervals",
@@ -45,7 +47,9 @@ __all__ = [
     "calibration_error",
     "detect_starts",
     "detection_delay",
+    "difference_over_seeds",
     "mean_average_precision",
+    "mean_over_seeds",
     "paired_precision_test",
     "per_frame_average_precision",
     "point_average_precision",
