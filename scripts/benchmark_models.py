@@ -44,7 +44,10 @@ WIDTHS = {"embed_dim": 64, "num_heads": 4, "ff_dim": 64, "hidden_dim": 64}
 # One recipe for all models; what is tuned is the learning rate.
 RATES = (1e-3, 3e-3)
 RECIPE = ("optimizer=adamw", "weight_decay=0.05", "schedule=cosine", "warmup_epochs=2", "accelerator=cpu")
-CLIPS = ("max_epochs=16", "batch_size=32", "stride=16")
+# Epochs, set so that each model takes some 200 to 400 steps, and their last one alone is validated: what validation
+# chooses is the learning rate.
+SPANS = 24
+CLIPS = {"oadtr": (8, "batch_size=32", "stride=16"), "memory": (12, "batch_size=16", "stride=32"), "trn": (12,)}
 NOISE = {"exercises": 0.0, "50salads_mid": 0.3, "gtea": 0.3}
 
 
@@ -117,12 +120,19 @@ def train_settings(job: Job) -> Any:
     experiment = f"experiment={family}/{job.model}"
     plain = compose("train", experiment)
     widths = [f"model.{name}={width}" for name, width in WIDTHS.items() if name in plain.model]
-    recipe = [*RECIPE, f"learning_rate={job.rate}", f"augmentation.noise={NOISE[family]}"]
-    if plain.trainer.sampling == "windows" and "oadtr" in job.model:
-        recipe += CLIPS
+    epochs, *clips = CLIPS.get(budget_of(job.model, plain.trainer.sampling), (SPANS,))
+    recipe = [*RECIPE, *clips, f"learning_rate={job.rate}", f"augmentation.noise={NOISE[family]}"]
+    recipe += [f"max_epochs={epochs}", f"validate_every={epochs}"]
     settings = [*widths, *(f"trainer.{setting}" for setting in recipe)]
     settings += [f"dataset.path={job.store}", f"out={job.run}", f"seed={job.seed}", "progress=false"]
     return compose("train", experiment, *settings)
+
+
+def budget_of(model: str, sampling: str) -> str:
+    """Name the budget of a model: an entry of ``CLIPS``, or another word for models that are trained on spans."""
+    if sampling != "windows":
+        return "spans"
+    return "oadtr" if "oadtr" in model else "trn" if model == "trn" else "memory"
 
 
 def write(path: Path, value: Any) -> None:
@@ -201,8 +211,10 @@ def main() -> None:
         if place not in best or tuned[job]["validation_mAP"] > tuned[best[place]]["validation_mAP"]:
             best[place] = job
     final = [replace(job, seed=seed, replay=True) for job in best.values() for seed in range(wanted.seeds)]
-    write(wanted.out / "final.json", [{**vars(job), "data": str(job.store), "out": str(job.run)} for job in final])
-    run_all(final, "training", wanted.processes)
+    found = run_all(final, "training", wanted.processes)
+    for (data_set, model), chosen in best.items():
+        runs = {job.seed: str(job.run) for job in found if (job.data_set, job.model) == (data_set, model)}
+        write(wanted.out / data_set / model / "chosen.json", {"rate": chosen.rate, "runs": runs})
     table = Path(__file__).with_name("benchmark_table.py")
     sys.exit(subprocess.call([sys.executable, str(table), str(wanted.out)]))  # noqa: S603
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -19,6 +21,5 @@ def main(cfg: DictConfig) -> None:
     out = run / "checkpoint" if settings["out"] is None else a_path(settings, "out")
     which, overwrite = of_kind(str, settings["which"], "which"), whether(settings, "overwrite")
     result = export_run(run, out, which=which, command=command_line(), overwrite=overwrite)
-    Console(soft_wrap=True, highlight=False).print(
-        f"exported epoch {result.epoch} (validation mAP {result.validation_map:.4f}) to {result.checkpoint}"
-    )
+    score = "not validated" if math.isnan(result.validation_map) else f"validation mAP {result.validation_map:.4f}"
+    Console(soft_wrap=True, highlight=False).print(f"exported epoch {result.epoch} ({score}) to {result.checkpoint}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,11 +99,9 @@ def _epochs(out: Path, result: TrainingResult) -> Table:
     curves = read_curves(out)
     if curves is None:
         return table
-    curves = curves.set_index("epoch")
+    curves = curves.set_index("epoch")[["train_loss", "val_loss", "val_mAP"]]
     shown = {int(curves.index.min()): "first", int(curves.index.max()): "last"} | {result.epoch: "the checkpoint"}
     for epoch, what in sorted(shown.items()):
-        row = curves.loc[epoch]
-        table.add_row(
-            str(epoch), *(f"{row[name]:.4f}" for name in ("train_loss", "val_loss")), f"{row['val_mAP']:.4f}", what
-        )
+        values = curves.loc[[epoch]].to_numpy(float)[0].tolist()
+        table.add_row(str(epoch), *("-" if math.isnan(value) else f"{value:.4f}" for value in values), what)
     return table

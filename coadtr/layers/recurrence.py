@@ -21,8 +21,9 @@ FASTEST, SLOWEST = 1.5, 60.0
 def scan(keep: Tensor, drive: Tensor, start: Tensor) -> Tensor:
     """Compute ``h[t] = keep[t] h[t-1] + drive[t]`` for all t at once.
 
-    By doubling the reach, in log2(T) passes: decays are multiplied with each other, and nothing is divided by one, so
-    that decays near zero do no harm.
+    In blocks of about sqrt(T) frames: all blocks run side by side from zero, then what is carried from block to block
+    is added, so that T frames take about 2 sqrt(T) steps one after the other. Decays are multiplied with each other
+    and nothing is divided by one, so that decays near zero do no harm.
 
     Args:
         keep: ``(B, T, R)`` in [0, 1], or ``(1, 1, R)`` if it is the same at all frames.
@@ -32,22 +33,34 @@ def scan(keep: Tensor, drive: Tensor, start: Tensor) -> Tensor:
     Returns:
         ``(B, T, R)``.
 
-    Source: Hillis and Steele, *Data parallel algorithms*, Communications of the ACM 29(12), 1986; for recurrences:
-    Martin and Cundy, *Parallelizing Linear Recurrent Neural Nets Over Sequence Length*, ICLR 2018.
+    Source: Blelloch, *Prefix Sums and Their Applications*, CMU-CS-90-190, 1990, section 1.4 (first-order recurrences);
+    for networks: Martin and Cundy, *Parallelizing Linear Recurrent Neural Nets Over Sequence Length*, ICLR 2018.
 
     Example:
         >>> scan(torch.full((1, 1, 1), 0.5), torch.ones(1, 3, 1), torch.zeros(1, 1)).flatten().tolist()
         [1.0, 1.5, 1.75]
     """
-    constant = keep.shape[1] == 1
-    drive = torch.cat([drive[:, :1] + keep[:, :1] * start.unsqueeze(1), drive[:, 1:]], 1)
-    reach = 1
-    while reach < drive.shape[1]:
-        late = torch.addcmul(drive[:, reach:], keep if constant else keep[:, reach:], drive[:, :-reach])
-        drive = torch.cat([drive[:, :reach], late], 1)
-        keep = keep * keep if constant else torch.cat([keep[:, :reach], keep[:, reach:] * keep[:, :-reach]], 1)
-        reach *= 2
-    return drive
+    frames = drive.shape[1]
+    size = math.isqrt(frames - 1) + 1
+    blocks = -(-frames // size)
+    # Cut up at once: the gradient of a slice would be as large as what it is cut from.
+    drives = _in_blocks(drive, blocks, size).unbind(2)
+    keeps = [keep] * size if keep.shape[1] == 1 else _in_blocks(keep, blocks, size).unbind(2)
+    inside, decay = [drives[0]], [keeps[0]]
+    for kept, driven in zip(keeps[1:], drives[1:], strict=True):
+        inside.append(torch.addcmul(driven, kept, inside[-1]))
+        decay.append(decay[-1] * kept)
+    lasts = decay[-1].expand(len(drive), blocks, -1).unbind(1)
+    carried = [start]
+    for last, kept in zip(inside[-1].unbind(1)[:-1], lasts[:-1], strict=True):
+        carried.append(torch.addcmul(last, kept, carried[-1]))
+    whole = torch.addcmul(torch.stack(inside, 2), torch.stack(decay, 2), torch.stack(carried, 1).unsqueeze(2))
+    return whole.flatten(1, 2)[:, :frames]
+
+
+def _in_blocks(x: Tensor, blocks: int, size: int) -> Tensor:
+    cut: Tensor = F.pad(x, (0, 0, 0, blocks * size - x.shape[1])).unflatten(1, (blocks, size))
+    return cut
 
 
 def _wide(like: Tensor) -> torch.dtype:

@@ -76,12 +76,16 @@ class DetectionModule(LightningModule):
         self.learn: Learn = torch.compile(learn) if settings.compile else learn
         self._state: Any = None
         self._spans: list[_Span] = []
-        self._score = 0.0
+        self._score: float | None = None
 
     @property
     def head(self) -> Head:
         """What makes scores of logits."""
         return self.loss.head
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the score of an earlier epoch: this one's weights may never be validated."""
+        self._score = None
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
         """Set the learning rate by the progress alone, so that there is no schedule to resume."""
@@ -167,7 +171,7 @@ class DetectionModule(LightningModule):
         return [span for spans in found for span in spans]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the validation score of the epoch beside its weights."""
+        """Keep the validation score of the epoch, if it has one, beside its weights."""
         checkpoint[MONITOR] = self._score
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -11,6 +11,7 @@ Layout of the folder::
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -47,8 +48,9 @@ class TrainingResult:
 
     Attributes:
         checkpoint: Folder of the exported checkpoint.
-        validation_map: Best mean average precision on the validation videos.
-        epoch: Epoch that gave it, from 0.
+        validation_map: Mean average precision on the validation videos of the epoch that the checkpoint holds; nan if
+            it is an epoch that was not validated.
+        epoch: That epoch, from 0.
     """
 
     checkpoint: Path
@@ -78,6 +80,7 @@ def _trainer(settings: TrainingSettings, out: Path, callbacks: Sequence[Callback
             strategy="ddp" if settings.devices * settings.nodes > 1 else "auto",
             use_distributed_sampler=False,  # `RankBatches` gives each process its part
             accumulate_grad_batches=settings.accumulate,
+            check_val_every_n_epoch=settings.validate_every,
             precision=settings.precision,  # type: ignore[arg-type]
             max_epochs=settings.max_epochs,
             gradient_clip_val=settings.gradient_clip or None,
@@ -256,4 +259,4 @@ def export_run(
         "metric": {"name": "mAP", "split": "validation", "value": score, "epoch": epoch},
     }
     save_checkpoint(out, model, spec, origin, overwrite=overwrite)
-    return TrainingResult(Path(out), score, epoch)
+    return TrainingResult(Path(out), math.nan if score is None else score, epoch)

@@ -59,7 +59,9 @@ class TrainingSettings:
         gradient_clip: Largest norm of the gradient; 0 for none.
         ema_decay: Decay, a step, of an exponential moving average of the weights, which is then what is validated and
             exported; 0 for none. The first steps average over less, as min(decay, (1 + step) / (10 + step)).
-        patience: End the run after so many epochs without a better validation score; 0 to go on to the last epoch.
+        validate_every: Epochs from one validation to the next, for models whose validation takes long. The exported
+            epoch is the best of those that were validated.
+        patience: End the run after so many validations without a better score; 0 to go on to the last epoch.
         loss: Of a frame.
         augmentation: Of the features, in training only.
         seed: Seed of weights, order, cuts, dropout and augmentation.
@@ -97,6 +99,7 @@ class TrainingSettings:
     warmup_epochs: float = 0.0
     gradient_clip: float = 1.0
     ema_decay: float = 0.0
+    validate_every: int = 1
     patience: int = 0
     loss: LossSettings = field(default_factory=LossSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
@@ -113,7 +116,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         """Refuse values that nothing can be trained with."""
         counted = ("max_epochs", "batch_size", "accumulate", "sequence_length", "stride", "step_epochs")
-        for name in (*counted, "devices", "nodes"):
+        for name in (*counted, "validate_every", "devices", "nodes"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
         whole = ("seed", "workers", "preload_mib", "patience")
@@ -126,7 +129,8 @@ class TrainingSettings:
         for name in ("learning_rate", "step_factor"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)!r}")
-        for name, bound in (("ema_decay", 1), ("warmup_epochs", self.max_epochs)):
+        bounds = (("ema_decay", 1), ("warmup_epochs", self.max_epochs), ("validate_every", self.max_epochs + 1))
+        for name, bound in bounds:
             if not getattr(self, name) < bound:
                 raise ConfigError(f"{name} must be below {bound}, got {getattr(self, name)!r}")
         for name, choices in CHOICES.items():

@@ -82,7 +82,7 @@ def _move(state: Any, folder: str) -> None:
     state.update({name: moved(value) for name, value in state.items()})
 
 
-def load_epoch(model: OnlineModel, saved: Mapping[str, Any], path: Path) -> tuple[float, int]:
+def load_epoch(model: OnlineModel, saved: Mapping[str, Any], path: Path) -> tuple[float | None, int]:
     """Load the weights of an epoch into a model.
 
     Args:
@@ -91,14 +91,15 @@ def load_epoch(model: OnlineModel, saved: Mapping[str, Any], path: Path) -> tupl
         path: Where that came from, for messages.
 
     Returns:
-        The epoch's validation score, and its number.
+        The epoch's validation score, None if it was not validated, and its number.
 
     Raises:
         CheckpointError: If a part is missing, or the weights are not the model's.
     """
     try:
         weights = {name.removeprefix(PREFIX): tensor for name, tensor in saved["state_dict"].items()}
-        score, epoch = float(saved[MONITOR]), int(saved["epoch"])
+        score, epoch = saved[MONITOR], int(saved["epoch"])
+        score = None if score is None else float(score)
         model.load_state_dict(weights)
     except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         cause = " ".join(str(error).split())[:200]

@@ -1,8 +1,9 @@
-"""Ways of training: averaged weights, accumulated batches, early ends, schedules, several processes, what ends a run."""
+"""Ways of training: averaged weights, accumulated batches, early ends, schedules, processes, what ends a run."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from pytorch_lightning.callbacks import Callback
 from coadtr.checkpoint import load
 from coadtr.data import FeatureStore, StoreWriter
 from coadtr.errors import ConfigError, DataError, TrainingError
-from coadtr.training import TrainingResult, TrainingSettings, train
+from coadtr.training import TrainingResult, TrainingSettings, export_run, train
 from coadtr.training.augmentation import AugmentationSettings
 from coadtr.training.batches import OrNothing, RankBatches
 from coadtr.training.losses import LossSettings
@@ -133,6 +134,17 @@ def Clips(store: FeatureStore) -> Any:  # noqa: N802
     return ClipDataset(store, "train", window=8, stride=8)
 
 
+def test_epochs_between_validations_have_no_score(make_store: MakeStore, tmp_path: Path) -> None:
+    store, wanted = make_store(), settings(max_epochs=5, validate_every=2)
+    result = train(store, MODEL, wanted, tmp_path / "run", progress=False)
+    assert result.epoch in (1, 3)
+    assert curve(tmp_path / "run")["val_mAP"].isna().tolist() == [True, False, True, False, True]
+    last = export_run(tmp_path / "run", tmp_path / "last", which="last")
+    assert math.isnan(last.validation_map)
+    assert last.epoch == 4
+    assert load(last.checkpoint).origin["metric"]["value"] is None
+
+
 def test_a_run_ends_when_validation_gets_no_better(make_store: MakeStore, tmp_path: Path) -> None:
     wanted = settings(max_epochs=40, patience=2, schedule="constant", learning_rate=3e-2)
     result = train(make_store(), MODEL, wanted, tmp_path / "run", progress=False)
@@ -218,7 +230,7 @@ def test_memory_that_runs_out_ends_in_one_line_and_keeps_the_best_epoch(
 
 
 def test_another_error_stays_what_it_is(make_store: MakeStore, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="^something else$"):
+    with pytest.raises(RuntimeError, match=r"^something else$"):
         train(
             make_store(), MODEL, settings(), tmp_path / "r", progress=False,
             callbacks=[RunOut(RuntimeError("something else"))],
@@ -304,7 +316,7 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(
     model = {**MODEL, "dropout": 0.0}
     store = make_store(splits="ttttvvvx")
     size = 3 if kind == "sequences" else 16
-    wanted = {
+    wanted: dict[str, Any] = {
         "max_epochs": 3, "sequence_length": 32, "learning_rate": 1e-2, "schedule": "cosine", "sampling": kind,
         "stride": 3,
     }  # fmt: skip
