@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import coadtr
+from coadtr.cli.processes import tell
 from coadtr.errors import CoadtrError, ConfigError, MissingExtraError, TrainingError
 
 __all__ = ["COMMANDS", "config_folder", "main", "quieten"]
@@ -230,8 +231,9 @@ def main() -> None:
     except (CoadtrError, OSError) as error:
         if debug:
             traceback.print_exc()
-        print(f"coadtr: error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
+        code = 2 if isinstance(error, ConfigError) else 1
+        tell(" ".join(str(error).split()), code)
+        raise SystemExit(code) from None
 
 
 if __name__ == "__main__":

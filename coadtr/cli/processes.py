@@ -10,14 +10,17 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import IO
 
 from coadtr.errors import ConfigError, TrainingError
 
-__all__ = ["leads", "run_processes", "started_outside", "this_command"]
+__all__ = ["leads", "run_processes", "started_outside", "tell", "this_command"]
 
 # What torchrun and SLURM set for each process that they start.
 OUTSIDE = ("WORLD_SIZE", "SLURM_PROCID")
+# Where a process that is watched says why it ends.
+ERROR_FILE = "COADTR_ERROR_FILE"
 POLL_S = 0.2
 
 
@@ -43,19 +46,20 @@ def run_processes(command: Sequence[str], count: int, *, nodes: int = 1) -> None
 
     Raises:
         ConfigError: If there is more than one machine.
-        TrainingError: If a process failed.
+        TrainingError: If a process failed; a ConfigError that ended the first one comes out as it is.
     """
     if nodes > 1:
         raise ConfigError(f"trainer.nodes={nodes} needs torchrun or srun on every machine, as docs/training.md shows")
     told = os.environ | {"WORLD_SIZE": str(count), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
     told |= {"MASTER_PORT": str(_free_port())}
     with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         errors = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(1, count)]
         running: list[subprocess.Popen[bytes]] = []
         try:
             for rank in range(count):
                 shown = {} if rank == 0 else {"stdout": subprocess.DEVNULL, "stderr": errors[rank - 1]}
-                environment = told | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+                environment = told | {"RANK": str(rank), "LOCAL_RANK": str(rank), ERROR_FILE: str(folder / str(rank))}
                 running.append(subprocess.Popen(command, env=environment, **shown))  # type: ignore[call-overload] # noqa: S603
             failed = _first_failure(running)
         finally:
@@ -64,8 +68,20 @@ def run_processes(command: Sequence[str], count: int, *, nodes: int = 1) -> None
             for process in running:
                 process.wait()
         if failed is not None:
-            said = "see its message above" if failed == 0 else _last_line(errors[failed - 1])
-            raise TrainingError(f"process {failed} of {count} failed: {said}")
+            said = folder / str(failed)
+            if failed == 0 and said.exists():
+                code, _, message = said.read_text(encoding="utf-8").partition(" ")
+                raise (ConfigError if code == "2" else TrainingError)(message)
+            message = "see its message above" if failed == 0 else _last_line(said, errors[failed - 1])
+            raise TrainingError(f"process {failed} of {count} failed: {message}")
+
+
+def tell(message: str, code: int) -> None:
+    """Say why this process ends: to the process that started it and watches it, or on standard error."""
+    if ERROR_FILE in os.environ:
+        Path(os.environ[ERROR_FILE]).write_text(f"{code} {message}", encoding="utf-8")
+    else:
+        print(f"coadtr: error: {message}", file=sys.stderr)
 
 
 def _first_failure(running: Sequence[subprocess.Popen[bytes]]) -> int | None:
@@ -80,7 +96,9 @@ def _first_failure(running: Sequence[subprocess.Popen[bytes]]) -> int | None:
         time.sleep(POLL_S)
 
 
-def _last_line(file: IO[bytes]) -> str:
+def _last_line(said: Path, file: IO[bytes]) -> str:
+    if said.exists():
+        return said.read_text(encoding="utf-8").partition(" ")[2]
     file.seek(0)
     lines = file.read().decode(errors="replace").strip().splitlines()
     return lines[-1].removeprefix("coadtr: error: ") if lines else "it said nothing"

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from coadtr.checkpoint import CheckpointSpec, save_checkpoint
-from coadtr.models import OnlineModel, build_model, preset
+from coadtr.models import OnlineModel, build_model
+from tests.models.sizes import small
 
-SMALL = {"embed_dim": 8, "num_heads": 2, "ff_dim": 12, "window": 4}
 MakeModel = Callable[..., OnlineModel]
 MakeSpec = Callable[..., CheckpointSpec]
 
@@ -22,11 +22,8 @@ def make_model() -> MakeModel:
     """Build a small model of a preset: 5 channels, 3 classes, weights of its own."""
 
     def make(name: str = "cooadtr_b1", **changes: Any) -> OnlineModel:
-        sizes = {"input_dim": 5, "num_classes": 3, **SMALL}
         torch.manual_seed(3)
-        if name == "oadtr":
-            sizes |= {"decoder_depth": 1, "decoder_queries": 2, "decoder_heads": 2}
-        model = build_model(preset(name, **(sizes | changes)))
+        model = build_model(small(name, input_dim=5, **changes))
         if model.config.normalise:
             model.inputs.set_statistics(torch.randn(5), torch.rand(5) + 0.5)
         return model

@@ -37,7 +37,7 @@ def test_existing_folder_is_refused_and_kept(saved: Path, make_model: MakeModel,
 def test_overwrite_swaps_the_checkpoint(saved: Path, make_model: MakeModel, make_spec: MakeSpec) -> None:
     model = make_model("cooadtr_b2")
     save_checkpoint(saved, model, make_spec(model), {"data": "new"}, overwrite=True)
-    assert (load(saved).origin["data"], load(saved).model.config.depth) == ("new", 2)
+    assert (load(saved).origin["data"], load(saved).model.config) == ("new", model.config)
     assert [entry.name for entry in saved.parent.iterdir()] == ["checkpoint"]
 
 

@@ -11,6 +11,8 @@ import coadtr
 from coadtr.cli.main import COMMANDS, config_folder
 from tests.cli.calling import call, contents, refuse, succeed
 
+CHOICES = ", ".join(sorted(path.stem for path in (config_folder() / "model").glob("*.yaml")))
+
 
 @pytest.mark.parametrize("words", [(), ("-h",), ("--help",), ("help",), ("--debug",)])
 def test_usage_lists_every_command(words: tuple[str, ...], tmp_path: Path) -> None:
@@ -55,7 +57,7 @@ def test_the_settings_are_printed_as_composed(tmp_path: Path) -> None:
         ("out=x train", ("'out=x'",)),
         ("train model.windw=3", ("model.windw is not a setting", "`coadtr train --help`")),
         ("train +trainer.speed=3 dataset.path=data.h5", ("trainer.speed is not a setting",)),
-        ("train model=gru", ("model=gru", "cooadtr_b1, cooadtr_b2, oadtr, oadtr_b1, oadtr_b2")),
+        ("train model=gru", ("model=gru", CHOICES)),
         ("train experiment=exercises/gru", ("experiment=exercises/gru", "exercises/cooadtr_b1")),
         ("cost features=i3d", ("features=i3d", "anet, exercises, kinetics")),
         ("train fast", ("'fast' is not a setting", "name=value")),
@@ -69,7 +71,8 @@ def test_the_settings_are_printed_as_composed(tmp_path: Path) -> None:
         ("train trainer.precision=16 dataset.path=data.h5", ("trainer.precision", "16")),
         ("train trainer.precision=half dataset.path=data.h5", ("recision", "'half'")),
         ("train trainer.accelerator=abacus dataset.path=data.h5", ("abacus",)),
-        ("train trainer.devices=2 dataset.path=data.h5", ("devices must be 1, got 2",)),
+        ("train trainer.devices=0 dataset.path=data.h5", ("devices must be a whole number of at least 1, got 0",)),
+        ("train trainer.nodes=2 dataset.path=data.h5", ("trainer.nodes=2 needs torchrun or srun", "docs/training.md")),
         ("train model.window=0 dataset.path=data.h5", ("window", "0")),
         ("train progress=5 dataset.path=data.h5", ("progress must be true or false, got 5",)),
         ("replay", ("checkpoint=... must be given", "`coadtr replay --help`")),

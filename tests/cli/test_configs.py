@@ -1,30 +1,36 @@
-"""The settings files: what they say is what the package says, all of them compose, and every setting is used."""
+"""The settings files: what they say is what the package says, all of them compose and train, every setting is used."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
+from coadtr import training
+from coadtr.checkpoint import load
 from coadtr.cli import cost, data_inspect, export, replay, train
 from coadtr.cli.main import COMMANDS, config_folder
 from coadtr.cli.options import typed_options
 from coadtr.cli.settings import fill, plain
-from coadtr.data import IMPORTERS, FeatureStore, import_features
+from coadtr.data import IMPORTERS, FeatureStore, StoreWriter, import_features
 from coadtr.data.importers import planner
 from coadtr.models import PRESETS, ModelConfig, build_model, config_from_dict, preset
 from coadtr.training import TrainingResult, TrainingSettings
 from tests.cli.calling import succeed
+from tests.models.sizes import shrunk
 
 EXPERIMENTS = sorted(
     path.relative_to(config_folder() / "experiment").with_suffix("").as_posix()
@@ -116,6 +122,51 @@ def test_an_experiment_composes_and_its_model_builds(experiment: str) -> None:
     assert f"coadtr train experiment={experiment}" in opening
     assert "cost" in opening
     assert "result" in opening
+
+
+@pytest.fixture(scope="session")
+def narrow_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Return a function that writes, once for each number of channels, a store of three short videos."""
+    folder = tmp_path_factory.mktemp("stores")
+
+    @functools.cache
+    def write(channels: int) -> Path:
+        path, rng = folder / f"{channels}.h5", np.random.default_rng(0)
+        with StoreWriter(
+            path, class_names=("rest", "lift", "turn"), background=0, ignored=None, streams={"all": channels}
+        ) as writer:
+            for name, split in (("a", "train"), ("b", "train"), ("c", "validation")):
+                frames = rng.normal(size=(18, channels)).astype("f4")
+                labels = np.arange(18) // 3 % 3
+                writer.add(name, split=split, rate_hz=5.0, features={"all": frames}, labels=labels)
+        return path
+
+    return write
+
+
+def channels_of(dataset: str) -> int:
+    """Tell the channels of a data set: the published ones, or those of the features that come with MS-TCN's data."""
+    return next((channels for name, (channels, _) in FEATURES.items() if dataset.endswith(name)), 2048)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_learns_from_a_batch(
+    experiment: str, narrow_store: Callable[[int], Path], tmp_path: Path
+) -> None:
+    settings = compose_plain("train", f"experiment={experiment}")
+    wanted = fill(TrainingSettings, settings, "trainer")
+    brief = dataclasses.replace(
+        wanted, max_epochs=1, warmup_epochs=min(0.5, wanted.warmup_epochs), accelerator="cpu", workers=0,
+        sequence_length=min(16, wanted.sequence_length),
+    )  # fmt: skip
+    dataset, _, name = experiment.partition("/")
+    model = shrunk(settings["model"], window=8)
+    with FeatureStore.open(narrow_store(channels_of(dataset))) as store:
+        result = training.train(store, model, brief, tmp_path / "run", progress=False)
+    losses = pd.read_csv(tmp_path / "run/logs/csv/version_0/metrics.csv").groupby("epoch").max()
+    assert losses["train_loss"].gt(0).all()
+    assert 0 < result.validation_map <= 1
+    assert load(result.checkpoint).model.config.kind == PRESETS[name]["kind"]
 
 
 class Recorder(dict[str, Any]):

@@ -70,6 +70,13 @@ def test_the_process_that_failed_is_named(first: str, second: str, message: str)
         run_processes(in_each(first, second), 2)
 
 
+def test_what_ends_the_first_process_comes_out_as_it_is(tmp_path: Path) -> None:
+    write_store(tmp_path / "data.h5")
+    outcome = call("train", *RUN, "out=run", "trainer.devices=2", "model.window=0", folder=tmp_path)
+    assert outcome.err == "coadtr: error: window must be a whole number of at least 1, got 0\n"
+    assert outcome.code == 2
+
+
 def test_processes_are_told_their_places(tmp_path: Path) -> None:
     tell = "open(os.environ['RANK'], 'w').write(' '.join(os.environ[name] for name in names))"
     names = ["RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR"]

@@ -10,7 +10,8 @@ import torch
 
 from coadtr.errors import CausalityError, ConfigError, DataError
 from coadtr.evaluation import ReplayVideo, audit_causality, probabilities, replay
-from coadtr.models import PRESETS, build_model, preset
+from coadtr.models import PRESETS, build_model
+from tests.models.sizes import small
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +45,7 @@ def _each(one: Callable[[NDArray[Any]], NDArray[Any]]) -> Answer:
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_model_passes_in_steps_and_in_chunks(name: str, chunk: int) -> None:
     torch.manual_seed(0)
-    model = build_model(preset(name, input_dim=6, num_classes=5, embed_dim=16, num_heads=2, ff_dim=16, window=8))
+    model = build_model(small(name, num_classes=5, embed_dim=16, ff_dim=16, window=8))
     stepped = None if chunk == 1 else _answer(model)
     audit = audit_causality(
         _answer(model, chunk), [_video("a", 40), _video("bb", 23)], every_cut_of=12, stepped=stepped

@@ -19,10 +19,9 @@ from coadtr.evaluation import (
     published_macs,
     published_macs_by_block,
 )
-from coadtr.models import PRESETS, ModelConfig, build_model, config_from_dict, preset
+from coadtr.models import PRESETS, CoOadTRConfig, ModelConfig, build_model, config_from_dict, preset
 from coadtr.types import Detector
-
-SMALL = {"embed_dim": 8, "ff_dim": 12, "num_heads": 2, "window": 4}
+from tests.models.sizes import COUNTED, small
 
 
 @st.composite
@@ -67,13 +66,13 @@ def test_the_formula_is_the_count_at_published_sizes(name: str) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_formula_is_the_count_of_every_preset(name: str) -> None:
-    config = preset(name, input_dim=6, num_classes=3, **{**SMALL, "num_heads": 4})
+    config = small(name, num_heads=4)
     assert macs_by_block(build_model(config)) == executed_macs_by_block(config)
 
 
 def test_two_blocks_by_hand() -> None:
     """N = 4, E = 8, H = 2, F = 12: 4 (2 - 1) < 8, so the first block folds and the last one absorbs."""
-    found = macs_by_block(build_model(preset("cooadtr_b2", input_dim=6, num_classes=3, **SMALL)))
+    found = macs_by_block(build_model(small("cooadtr_b2")))
     assert found == {
         "inputs": 6 * 8,
         "encoder 1 attention": 3 * 64 + 64 + 2 * 4 * 8 + 4 * (2 * 4) * 8,  # qkv, folding, row and column, sums
@@ -84,7 +83,7 @@ def test_two_blocks_by_hand() -> None:
     }
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", COUNTED)
 @pytest.mark.parametrize("channels", [3072, 4096])
 def test_published_blocks_add_up_and_cover_those_executed(name: str, channels: int) -> None:
     config = preset(name, input_dim=channels, num_classes=22)
@@ -93,7 +92,7 @@ def test_published_blocks_add_up_and_cover_those_executed(name: str, channels: i
     assert set(executed_macs_by_block(config)) <= set(published)
     more = set(published) - set(executed_macs_by_block(config))
     assert all("norm" in block or block == "unused classifier" for block in more)
-    assert (not more) == name.startswith("co")
+    assert (not more) == isinstance(config, CoOadTRConfig)
 
 
 def test_what_has_no_formula_is_named() -> None:

@@ -59,7 +59,9 @@ def test_the_presets_with_a_published_count_are_those_of_the_table() -> None:
 @pytest.mark.parametrize("name", sorted(set(PRESETS) - set(COUNTED)))
 def test_other_models_have_no_published_count_and_say_so(name: str) -> None:
     config = preset(name, input_dim=8, num_classes=3)
-    with pytest.raises(ConfigError, match=f"^no published way to count {config.kind}.*: use the executed count instead$"):
+    with pytest.raises(
+        ConfigError, match=f"^no published way to count {config.kind}.*: use the executed count instead$"
+    ):
         published_macs(config)
 
 

@@ -89,10 +89,11 @@ def test_the_difference_and_its_interval_written_out(metric: str) -> None:
         pairs = zip(*kept, strict=True)
         return [obvious(a, multiplicities)[metric] - obvious(b, multiplicities)[metric] for a, b in pairs]
 
+    value = mean(by_seed(ones))
     interval = written_out_interval(
-        [mean(by_seed(one)) for one in drawn], mean(by_seed(ones)), [mean(by_seed(one)) for one in left_out], 0.9, (-1, 1)
-    )  # fmt: skip
-    assert found.value == pytest.approx(mean(by_seed(ones)), abs=1e-12)
+        [mean(by_seed(one)) for one in drawn], value, [mean(by_seed(one)) for one in left_out], 0.9, (-1, 1)
+    )
+    assert found.value == pytest.approx(value, abs=1e-12)
     assert found.interval == pytest.approx(interval, abs=1e-12)
     assert found.deviation == pytest.approx(stdev(by_seed(ones)), abs=1e-12)
     turned = difference_over_seeds(second, first, metric=metric, **ACTIONS, resamples=60, level=0.9, seed=3)
@@ -103,7 +104,8 @@ def test_the_difference_and_its_interval_written_out(metric: str) -> None:
 
 def test_one_seed_has_the_interval_of_its_run_and_no_deviation() -> None:
     (run,), (other,) = runs_of(2, seeds=1), runs_of(0, seeds=1)
-    alone = bootstrap_precision(*split(run), **ACTIONS, resamples=80, seed=1)
+    labels, scores, scored = split(run)
+    alone = bootstrap_precision(labels, scores, scored=scored, **ACTIONS, resamples=80, seed=1)
     found = mean_over_seeds([run], **ACTIONS, resamples=80, seed=1)
     assert found.interval == pytest.approx(alone.mAP, abs=1e-12)
     assert (found.deviation, found.seeds) == (None, 1)
@@ -163,14 +165,14 @@ def test_runs_of_other_videos_are_refused(what: str, message: str) -> None:
 
 
 def test_what_cannot_be_averaged_is_refused() -> None:
-    with pytest.raises(DataError, match="^there is no run to average: give the videos of at least one$"):
+    with pytest.raises(DataError, match=r"^there is no run to average: give the videos of at least one$"):
         mean_over_seeds([], **ACTIONS)
-    with pytest.raises(DataError, match="^there is no run to average"):
+    with pytest.raises(DataError, match=r"^there is no run to average"):
         difference_over_seeds([], [], **ACTIONS)
-    with pytest.raises(DataError, match="^2 runs of one model and 3 of the other: compare as many seeds of both$"):
+    with pytest.raises(DataError, match=r"^2 runs of one model and 3 of the other: compare as many seeds of both$"):
         difference_over_seeds(runs_of(1)[:2], runs_of(0), **ACTIONS)
     rest = [[video._replace(labels=np.zeros_like(video.labels)) for video in run] for run in runs_of(1)]
-    with pytest.raises(DataError, match="^no scored frame shows an action, so mAP is undefined: score other videos$"):
+    with pytest.raises(DataError, match=r"^no scored frame shows an action, so mAP is undefined: score other videos$"):
         mean_over_seeds(rest, **ACTIONS)
 
 

@@ -1,0 +1,122 @@
+"""Train CoOadTR-b1 on whole sequences and on clips, in one run: time of an epoch, and what comes out.
+
+sequences   spans of whole videos in one pass, a loss on every frame (``trainer=sequences``)
+clips       every window of N frames, a loss on its last frame, as published (``trainer=published``'s sampling)
+
+An epoch of either carries a loss on every frame of the training videos (clips: on those from frame N - 1 on). The time
+of an epoch is that of its training batches, without validation. Both models are replayed on the validation videos;
+their mAPs are compared by a paired bootstrap over these. Each way has its own batch size; other settings are shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning.callbacks import Callback
+
+from coadtr.checkpoint import load
+from coadtr.data import FeatureStore
+from coadtr.evaluation import ReplayVideo, describe_machine, probabilities, replay
+from coadtr.evaluation.metrics import difference_over_seeds, mean_over_seeds
+from coadtr.training import TrainingSettings, train
+
+
+@dataclass
+class Scored:
+    """What the comparison reads of a video."""
+
+    name: str
+    scores: NDArray[Any]
+    labels: NDArray[Any]
+    scored: NDArray[np.bool_]
+
+
+class Clock(Callback):
+    """Time the training batches of each epoch."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._begun = 0.0
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        """Start the clock."""
+        self._begun = time.perf_counter()
+
+    def on_validation_start(self, *_: Any) -> None:
+        """Stop it."""
+        self.seconds.append(time.perf_counter() - self._begun)
+
+
+def run(
+    store: FeatureStore, out: Path, wanted: argparse.Namespace, **settings: Any
+) -> tuple[list[float], list[Scored]]:
+    """Train one way; return the seconds of its epochs, and the scored validation videos."""
+    clock = Clock()
+    sizes = {"embed_dim": wanted.width, "ff_dim": wanted.width, "num_heads": 4}
+    model = {"kind": "cooadtr", "dropout": 0.2, "input_dropout": wanted.input_dropout, **sizes}
+    common: dict[str, Any] = {"learning_rate": 1e-3, "schedule": "cosine", "accelerator": "cpu", "seed": wanted.seed}
+    result = train(
+        store, model, TrainingSettings(**common, **settings), out, progress=False, say=print, callbacks=[clock]
+    )
+    detector = load(result.checkpoint).model
+    videos = [
+        ReplayVideo(record.name, lambda name=record.name: store.features(name), store.labels(record.name))  # type: ignore[misc]
+        for record in store.videos("validation")
+    ]
+    scored = []
+    for answers in replay(detector, videos, chunk=512):
+        counted = np.ones(len(answers.labels), bool)
+        if store.ignored is not None:
+            counted &= answers.labels != store.ignored
+        scored.append(Scored(answers.name, probabilities(answers.logits, store.ignored), answers.labels, counted))
+    return clock.seconds, scored
+
+
+def main() -> None:
+    """Train both ways and print the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", type=Path, help="feature store")
+    parser.add_argument("--epochs", type=int, default=20, help="of sequences")
+    parser.add_argument("--clip-epochs", type=int, default=4, help="of clips")
+    parser.add_argument("--width", type=int, default=64, help="embedding width")
+    parser.add_argument("--input-dropout", type=float, default=0.5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    wanted = parser.parse_args()
+    torch.set_num_threads(wanted.threads)
+    with FeatureStore(wanted.store) as store, tempfile.TemporaryDirectory() as folder:
+        ways: dict[str, dict[str, Any]] = {
+            "sequences": {"sampling": "sequences", "max_epochs": wanted.epochs, "batch_size": 4},
+            "clips": {"sampling": "windows", "max_epochs": wanted.clip_epochs, "batch_size": 128},
+        }
+        found = {name: run(store, Path(folder) / name, wanted, **settings) for name, settings in ways.items()}
+        classes: dict[str, Any] = {
+            "class_names": store.class_names,
+            "background": store.background,
+            "ignored": store.ignored,
+        }
+    print(describe_machine())
+    for name, (seconds, scored) in found.items():
+        mean = mean_over_seeds([scored], **classes)
+        low, high = mean.interval or (float("nan"), float("nan"))
+        spread = f"({min(seconds):.2f}-{max(seconds):.2f}, {len(seconds)} epochs)"
+        score = f"validation mAP {100 * mean.value:.2f} % ({100 * low:.2f}-{100 * high:.2f})"
+        print(f"{name:10} epoch {statistics.median(seconds):8.2f} s {spread}   {score}")
+    times = {name: statistics.median(seconds) for name, (seconds, _) in found.items()}
+    print(f"an epoch of clips takes {times['clips'] / times['sequences']:.1f} times that of sequences")
+    difference = difference_over_seeds([found["sequences"][1]], [found["clips"][1]], **classes)
+    low, high = difference.interval or (float("nan"), float("nan"))
+    print(f"sequences - clips: {100 * difference.value:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f})")
+
+
+if __name__ == "__main__":
+    main()
