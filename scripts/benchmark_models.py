@@ -44,9 +44,9 @@ WIDTHS = {"embed_dim": 64, "num_heads": 4, "ff_dim": 64, "hidden_dim": 64}
 # One recipe for all models; what is tuned is the learning rate.
 RATES = (1e-3, 3e-3)
 RECIPE = ("optimizer=adamw", "weight_decay=0.05", "schedule=cosine", "warmup_epochs=2", "accelerator=cpu")
-# Epochs, set so that each model takes some 200 to 400 steps, and their last one alone is validated: what validation
+# Epochs, set so that each model takes some 200 to 300 steps, and their last one alone is validated: what validation
 # chooses is the learning rate.
-SPANS = 24
+SPANS = {"exercises": 24, "50salads_mid": 12, "gtea": 16}
 CLIPS = {"oadtr": (8, "batch_size=32", "stride=16"), "memory": (12, "batch_size=16", "stride=32"), "trn": (12,)}
 NOISE = {"exercises": 0.0, "50salads_mid": 0.3, "gtea": 0.3}
 
@@ -120,7 +120,7 @@ def train_settings(job: Job) -> Any:
     experiment = f"experiment={family}/{job.model}"
     plain = compose("train", experiment)
     widths = [f"model.{name}={width}" for name, width in WIDTHS.items() if name in plain.model]
-    epochs, *clips = CLIPS.get(budget_of(job.model, plain.trainer.sampling), (SPANS,))
+    epochs, *clips = CLIPS.get(budget_of(job.model, plain.trainer.sampling), (SPANS[family],))
     recipe = [*RECIPE, *clips, f"learning_rate={job.rate}", f"augmentation.noise={NOISE[family]}"]
     recipe += [f"max_epochs={epochs}", f"validate_every={epochs}"]
     settings = [*widths, *(f"trainer.{setting}" for setting in recipe)]

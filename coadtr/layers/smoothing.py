@@ -115,10 +115,12 @@ def _smooth_block(
     # (B, H, Q, C, E/H); a single frame takes no sum.
     added = terms * values.unsqueeze(2) if length == 1 else terms @ values.unsqueeze(2)
     all_sums = sums.unsqueeze(3) * kept.unsqueeze(4) + added
-    means = all_sums / totals.clamp(min=1).unsqueeze(4)
+    # Not clamped: at a total of one, which the first sample of a stream has, a clamp would cut the gradient.
+    means = all_sums / totals.masked_fill(totals == 0, 1).unsqueeze(4)
     newest = which[:, :, -1:]
     number = (samples.unsqueeze(1) + entered)[:, None, :, None].expand_as(logits)
-    peaks = torch.cat([peak.unsqueeze(2), logits], 2).gather(2, newest).squeeze(2)
+    # Detached, as the anchor is: both only set the scale that sums and totals are kept in.
+    peaks = torch.cat([peak.unsqueeze(2), logits], 2).detach().gather(2, newest).squeeze(2)
     places = torch.cat([memory.place.unsqueeze(2), number], 2).gather(2, newest).squeeze(2)
     after = SmoothedMemory(peaks.to(given), places, totals[..., -1].to(given), all_sums[..., -1, :].to(given))
     return means.permute(0, 3, 1, 2, 4).to(given), after

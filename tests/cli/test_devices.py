@@ -70,6 +70,7 @@ def test_the_process_that_failed_is_named(first: str, second: str, message: str)
         run_processes(in_each(first, second), 2)
 
 
+@pytest.mark.slow
 def test_what_ends_the_first_process_comes_out_as_it_is(tmp_path: Path) -> None:
     write_store(tmp_path / "data.h5")
     outcome = call("train", *RUN, "out=run", "trainer.devices=2", "model.window=0", folder=tmp_path)
