@@ -103,9 +103,12 @@ def carry_out(job: Job) -> dict[str, Any]:
     with contextlib.redirect_stdout(io.StringIO()):
         if "validation_mAP" not in known:
             settings = train_settings(job)
+            begun = (
+                job.run / "lightning" / "last.ckpt"
+            ).exists()  # of a run taken up again, the time is that of a part
             before = time.process_time()
             result, trained = train.run(settings, again=False)
-            seconds = time.process_time() - before if trained else None
+            seconds = time.process_time() - before if trained and not begun else None
             known = {"validation_mAP": result.validation_map, "epoch": result.epoch, "cpu_seconds": seconds}
             write(record, known)
         if job.replay and not (job.run / "replay" / "report.json").exists():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import coadtr
-from coadtr.cli.processes import tell
+from coadtr.cli.processes import end_with_parent, quoted, started_here, tell
 from coadtr.errors import CoadtrError, ConfigError, MissingExtraError, TrainingError
 
 __all__ = ["COMMANDS", "config_folder", "main", "quieten"]
@@ -89,8 +89,7 @@ def _gather(name: str, words: Sequence[str]) -> list[str]:
         (others if before in flags or named else bare).append(word)
     if not bare:
         return others
-    quoted = ",".join("'" + word.replace("\\", "\\\\").replace("'", "\\'") + "'" for word in bare)
-    return [f"{WORDS[name]}=[{quoted}]", *others]
+    return [f"{WORDS[name]}=[{','.join(map(quoted, bare))}]", *others]
 
 
 def _check_words(command: str, words: Sequence[str]) -> None:
@@ -217,6 +216,7 @@ def main() -> None:
         return
     # Let errors through: Hydra would print them its own way, over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    end_with_parent()
     try:
         name, overrides = _parse(arguments)
         with warnings.catch_warnings():
@@ -224,7 +224,8 @@ def main() -> None:
             _run(name, _gather(name, overrides))
     except KeyboardInterrupt:
         remedy = "; run the same command again to go on" if " ".join(arguments[:2]).startswith(RESUMABLE) else ""
-        print(f"coadtr: interrupted{remedy}", file=sys.stderr)
+        if not started_here():
+            print(f"coadtr: interrupted{remedy}", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -33,7 +33,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from coadtr.cli.messages import explain
-from coadtr.cli.processes import leads
+from coadtr.cli.processes import leads, quoted
 from coadtr.cli.sweep_table import differing, job_table, mean_table, show_tables, write_tables
 from coadtr.errors import CoadtrError, ConfigError, TrainingError
 
@@ -148,11 +148,10 @@ def prepare(command: str, words: Sequence[str]) -> tuple[Sweep, list[str]]:
     else:
         fixed = {name: str(own[name].get_value_element_as_str()) for name in shared if name not in ("name", "out")}
         folder = f"runs/{folder_name(dict.fromkeys(set(own) - set(shared), '') | fixed, longest=80) or 'sweep'}"
-    quoted = folder.replace("\\", "\\\\").replace("'", "\\'")
     # Hydra's parser takes settings that stand together alone: this one goes beside the first of the others.
     kept = [word for word in words if not word.startswith("hydra.sweep.dir=")]
     place = min((kept.index(one) for one in _settings(kept)), default=0)
-    return Sweep(folder, shared, uuid.uuid4().hex), [*kept[:place], f"hydra.sweep.dir='{quoted}'", *kept[place:]]
+    return Sweep(folder, shared, uuid.uuid4().hex), [*kept[:place], f"hydra.sweep.dir={quoted(folder)}", *kept[place:]]
 
 
 def first_job(words: Sequence[str]) -> list[str]:

@@ -25,8 +25,6 @@ from omegaconf import DictConfig
 from coadtr.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
-    from typing import Literal
-
     from hydra.core.utils import JobReturn
     from hydra.types import HydraContext, TaskFunction
     from optuna.trial import Trial
@@ -44,7 +42,6 @@ class OptunaSweeper(Sweeper):
     Args:
         n_trials: Trials in all.
         n_jobs: Trials that the launcher is given at a time.
-        direction: ``maximize`` or ``minimize``.
         seed: Of the sampler (tree-structured Parzen estimators).
         params: Settings that are searched, as written on the command line, which has precedence.
     """
@@ -53,15 +50,12 @@ class OptunaSweeper(Sweeper):
         self,
         n_trials: int,
         n_jobs: int,
-        direction: Literal["maximize", "minimize"],
         seed: int,
         params: DictConfig | None,
     ) -> None:
         if min(n_trials, n_jobs) < 1:
             raise ConfigError(f"hydra.sweeper.n_trials={n_trials} and n_jobs={n_jobs} must be at least 1")
-        if direction not in ("maximize", "minimize"):
-            raise ConfigError(f"hydra.sweeper.direction must be maximize or minimize, got {direction!r}")
-        self.n_trials, self.n_jobs, self.direction, self.seed = n_trials, n_jobs, direction, seed
+        self.n_trials, self.n_jobs, self.seed = n_trials, n_jobs, seed
         self.params = [f"{name!s}={value}" for name, value in (params or {}).items()]
         self.launcher: Launcher | None = None
 
@@ -89,7 +83,7 @@ class OptunaSweeper(Sweeper):
         if not any(one.is_sweep_override() for one in given.values()):
             raise ConfigError("hydra/sweeper=optuna has no setting to search: give one as name=interval(low,high)")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(direction=self.direction, sampler=optuna.samplers.TPESampler(seed=self.seed))
+        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=self.seed))
         done = 0
         while done < self.n_trials:
             trials = [study.ask() for _ in range(min(self.n_jobs, self.n_trials - done))]

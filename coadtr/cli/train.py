@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from coadtr.checkpoint import load
-from coadtr.cli.processes import leads, run_processes, started_outside, this_command
+from coadtr.cli.processes import leads, quoted, run_processes, started_outside, this_command
 from coadtr.cli.settings import a_path, command_line, fill, group, names, plain, watched, whether
 from coadtr.data import FeatureStore
 from coadtr.reporting.reading import read_curves
@@ -21,6 +21,9 @@ from coadtr.training import TrainingResult, TrainingSettings, train
 from coadtr.training.record import describe_run, read_run
 
 __all__ = ["main", "run"]
+
+# What a command says of Hydra that is not for the processes of one of its runs.
+LAUNCHING = ("hydra.mode=", "hydra.sweep", "hydra/sweeper", "hydra.launcher", "hydra/launcher", "hydra.job.chdir=")
 
 
 def main(cfg: DictConfig) -> float:
@@ -46,9 +49,10 @@ def run(cfg: DictConfig, *, again: bool = True) -> tuple[TrainingResult, bool]:
         if not again and (done := _finished(store, settings, wanted, out)):
             print(f"finished       {done.checkpoint}", flush=True)
             return done, False
-        if wanted.devices * wanted.nodes > 1 and not started_outside():
-            overrides = [*HydraConfig.get().overrides.task, f"out={out}"]
-            run_processes(this_command("train", overrides), wanted.devices, nodes=wanted.nodes)
+        count, progress = wanted.devices * wanted.nodes, watched(settings, "progress")
+        if count > 1 and not started_outside(count):
+            command = this_command("train", _words(out, progress=progress))
+            run_processes(command, wanted.devices, nodes=wanted.nodes, progress=progress)
             return _trained(out), True
         result = train(
             store,
@@ -58,7 +62,7 @@ def run(cfg: DictConfig, *, again: bool = True) -> tuple[TrainingResult, bool]:
             streams=names(dataset, "streams"),
             resume=whether(settings, "resume"),
             command=command_line(),
-            progress=watched(settings, "progress"),
+            progress=progress,
             say=partial(print, flush=True),
         )
     if not leads():
@@ -69,6 +73,16 @@ def run(cfg: DictConfig, *, again: bool = True) -> tuple[TrainingResult, bool]:
     console.print(f"checkpoint     {result.checkpoint}")
     console.print(f"replay it with coadtr replay checkpoint={result.checkpoint} data={dataset['path']}")
     return result, True
+
+
+def _words(out: Path, *, progress: bool) -> list[str]:
+    """Write what the user gave for this run, for a process that is one of several that train it."""
+    hydra = HydraConfig.get()
+    sources = (source.path for source in hydra.runtime.config_sources if source.provider == "command-line")
+    given = (word for word in hydra.overrides.hydra if not word.lstrip("+~").startswith(LAUNCHING))
+    # What a sweep has settled for its job is in no word of the user's.
+    settled = (f"out={quoted(str(out))}", f"progress={str(progress).lower()}")
+    return [*(word for path in sources for word in ("-cd", path)), *given, *hydra.overrides.task, *settled]
 
 
 def _finished(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from coadtr.data.split_frames import SplitFrames
 
-__all__ = ["NO_LOSS", "frame_targets"]
+__all__ = ["NO_LOSS", "ahead_targets", "frame_targets"]
 
 NO_LOSS: Final = -100
 """Label of frames without loss: what ``torch.nn.functional.cross_entropy`` leaves out by default."""
@@ -43,3 +43,26 @@ def frame_targets(
         hot = np.where(mask[..., None], found, 0).astype(np.float32)
         return {f"{prefix}labels": torch.from_numpy(hot), f"{prefix}mask": torch.from_numpy(mask)}
     return {f"{prefix}labels": torch.from_numpy(np.where(mask, found, NO_LOSS).astype(np.int64))}
+
+
+def ahead_targets(
+    source: SplitFrames, video: int, frames: NDArray[np.int64], counted: NDArray[np.bool_], *, ahead: int
+) -> dict[str, Tensor]:
+    """Gather the labels of the frames after each of some frames of a video.
+
+    After a frame without loss of its own, none of them carries any.
+
+    Args:
+        source: The videos of a split.
+        video: Number of the video.
+        frames: Frame indices ``(k,)``; those outside the video carry no loss.
+        counted: ``(T,)``, which frames of the video may carry loss.
+        ahead: Frames K after each.
+
+    Returns:
+        ``ahead_labels`` ``(k, K)``, or ``(k, K, C)`` with ``ahead_mask`` ``(k, K)``, as `frame_targets` gives them.
+    """
+    inside = (frames >= 0) & (frames < len(counted))
+    learnt = inside & counted[np.where(inside, frames, 0)]
+    after = np.where(learnt[:, None], frames[:, None] + np.arange(1, ahead + 1), -1)
+    return frame_targets(source, video, after, counted, prefix="ahead_")

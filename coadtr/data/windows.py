@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from coadtr.data.split_frames import DEFAULT_PRELOAD_BYTES, SplitFrames
-from coadtr.data.targets import NO_LOSS, frame_targets
+from coadtr.data.targets import NO_LOSS, ahead_targets, frame_targets
 from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     An item is a dict of ``frames`` ``(N, D)`` float32, ``first_frame`` (int64, index of the first frame in its
     video), and ``labels`` ``(k,)`` int64 of the last k frames, with -100 where there is no loss (ignored class);
     if labels are multi-hot, they are ``(k, C)`` float32 and ``mask`` ``(k,)`` bool says where there is loss. With
-    ``ahead``, there are ``ahead_labels`` ``(k, K)`` (and ``ahead_mask``) of the K frames after each of the k. Clips
-    shorter than N begin with frames of zeros, and their ``first_frame`` is negative: frame 0 is the video's first.
+    ``ahead``, there are ``ahead_labels`` ``(k, K)`` (and ``ahead_mask``) of the K frames after each of the k that has
+    loss itself. Clips shorter than N begin with frames of zeros, and their ``first_frame`` is negative: frame 0 is the
+    video's first.
 
     Args:
         store: The feature store.
@@ -102,11 +103,13 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     def set_epoch(self, epoch: int) -> None:
         """Take other clips, where the stride leaves some out: those of epoch e begin at frame e mod stride.
 
+        Where none begins there, it is those of epoch 0 again.
+
         Args:
             epoch: Number of the epoch.
         """
         moved = self._cut(epoch % self.stride)
-        self._clips = moved if len(moved) else self._clips
+        self._clips = moved if len(moved) else self._cut(0)
 
     def _cut(self, offset: int) -> NDArray[np.int64]:
         """Return number of the video and last frame of every clip, ``(clips, 2)``."""
@@ -129,8 +132,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         item = {"frames": torch.from_numpy(frames), "first_frame": torch.tensor(first)}
         item |= frame_targets(self.source, video, at, self._counted[video])
         if self.ahead:
-            after = at[:, None] + np.arange(1, self.ahead + 1)
-            item |= frame_targets(self.source, video, after, self._counted[video], prefix="ahead_")
+            item |= ahead_targets(self.source, video, at, self._counted[video], ahead=self.ahead)
         return item
 
 
@@ -258,9 +260,7 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
         item = {"frames": torch.from_numpy(frames), "first_frame": torch.tensor(first), "video": torch.tensor(video)}
         item |= frame_targets(self.source, video, own, counted)
         if self.ahead:
-            learnt = (own >= 0) & counted[np.maximum(own, 0).clip(max=len(counted) - 1)]
-            after = np.where(learnt[:, None], own[:, None] + np.arange(1, self.ahead + 1), -1)
-            item |= frame_targets(self.source, video, after, counted, prefix="ahead_")
+            item |= ahead_targets(self.source, video, own, counted, ahead=self.ahead)
         return item
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from coadtr.layers.projection import AttentionProjections, attention_weights
+from coadtr.layers.projection import MultiHead, attention_weights
 
 __all__ = ["MemoryAttention", "causal_mask", "sinusoidal_table"]
 
@@ -64,7 +63,7 @@ def weights_or_zeros(logits: Tensor, mask: Tensor) -> Tensor:
     return attention_weights(logits, mask | ~some).masked_fill(~mask, 0)
 
 
-class MemoryAttention(AttentionProjections):
+class MemoryAttention(MultiHead):
     """Multi-head attention from some tokens to others, all projections with biases; learned queries may ask beforehand.
 
     ::
@@ -76,7 +75,8 @@ class MemoryAttention(AttentionProjections):
 
     A key is W_k (z + p) + b for a frame z at position p: the share of the frame is offered once, the share of position
     and bias, which depends on the age of the frame alone, is added when it is recalled. ``attend`` and ``recall`` give
-    the same. A memory without a frame answers zero, before the output projection.
+    the same. A memory without a frame answers zero, before the output projection. Queries, and keys with values, are
+    projected by a linear layer each: they come from other tokens.
 
     Args:
         embed_dim: Embedding width E.
@@ -97,6 +97,17 @@ class MemoryAttention(AttentionProjections):
 
     def __init__(self, embed_dim: int, num_heads: int, *, dropout: float = 0.0) -> None:
         super().__init__(embed_dim, num_heads, 1, in_bias=True, out_bias=True, dropout=dropout)
+        self.q_proj = nn.Linear(embed_dim, embed_dim)
+        self.kv_proj = nn.Linear(embed_dim, 2 * embed_dim, bias=False)
+        self.kv_bias = nn.Parameter(torch.zeros(2 * embed_dim))  # apart: a frame is offered without it
+        self.out_proj = nn.Linear(embed_dim, embed_dim)
+        # Drawn as one matrix, as `torch.nn.MultiheadAttention` draws them: its bound is that of 3 E outputs.
+        drawn = nn.init.xavier_uniform_(torch.empty(3 * embed_dim, embed_dim))
+        with torch.no_grad():
+            self.q_proj.weight.copy_(drawn[:embed_dim])
+            self.kv_proj.weight.copy_(drawn[embed_dim:])
+        for projection in (self.q_proj, self.out_proj):
+            nn.init.zeros_(projection.bias)
 
     def _split(self, x: Tensor) -> Tensor:
         """Split ``(B, n, E)`` into ``(B, H, n, E/H)``."""
@@ -104,14 +115,13 @@ class MemoryAttention(AttentionProjections):
         return heads.transpose(1, 2)
 
     def _keys_and_values(self, tokens: Tensor, *, bias: bool) -> tuple[Tensor, Tensor]:
-        added = self.in_proj.bias[self.embed_dim :] if bias else None
-        k, v = F.linear(tokens, self.in_proj.weight[self.embed_dim :], added).chunk(2, dim=-1)
+        projected = self.kv_proj(tokens)
+        k, v = (projected + self.kv_bias if bias else projected).chunk(2, dim=-1)
         return self._split(k), self._split(v)
 
     def ask(self, queries: Tensor) -> Tensor:
         """Project tokens ``(B, Q, E)`` to scaled queries ``(B, H, Q, E/H)``."""
-        q = F.linear(queries, self.in_proj.weight[: self.embed_dim], self.in_proj.bias[: self.embed_dim])
-        asked: Tensor = self._split(q) * self.head_dim**-0.5
+        asked: Tensor = self._split(self.q_proj(queries)) * self.head_dim**-0.5
         return asked
 
     def offer(self, frames: Tensor, q: Tensor, *, bias: bool = False) -> tuple[Tensor, Tensor]:

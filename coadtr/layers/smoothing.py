@@ -18,8 +18,8 @@ class SmoothedMemory(NamedTuple):
     """Numerator and denominator of a decaying softmax, relative to its largest term.
 
     The largest term is kept as its logit and its age, not as a number that shrinks: in low precision a logit of ten
-    would not change by the logarithm of a decay. A decay so near to one that hundreds of samples count alike needs
-    float32: in bfloat16 a sum of 256 does not grow by one.
+    would not change by the logarithm of a decay. All is kept in float32 at least: in bfloat16 a sum of 256 does not
+    grow by one.
 
     Attributes:
         peak: ``(B, H, Q)`` logit of the sample whose decayed term is the largest; -inf without any.
@@ -35,19 +35,21 @@ class SmoothedMemory(NamedTuple):
 
 
 def init_smoothed(batch_size: int, num_heads: int, queries: int, head_dim: int, like: Tensor) -> SmoothedMemory:
-    """Return the memory of ``batch_size`` streams that nothing has entered, of the dtype and device of ``like``.
+    """Return the memory of ``batch_size`` streams that nothing has entered, on the device of ``like``.
+
+    Its dtype is that of ``like``, or float32 where this is a half-precision one.
 
     Example:
         >>> import torch
         >>> init_smoothed(2, 4, 16, 8, torch.zeros(1)).sums.shape
         torch.Size([2, 4, 16, 8])
     """
-    shape = (batch_size, num_heads, queries)
+    shape, wide = (batch_size, num_heads, queries), torch.promote_types(like.dtype, torch.float32)
     return SmoothedMemory(
-        like.new_full(shape, -math.inf),
+        like.new_full(shape, -math.inf, dtype=wide),
         torch.zeros(shape, dtype=torch.int64, device=like.device),
-        like.new_zeros(shape),
-        like.new_zeros(*shape, head_dim),
+        like.new_zeros(shape, dtype=wide),
+        like.new_zeros(*shape, head_dim, dtype=wide),
     )
 
 
@@ -63,7 +65,8 @@ def smooth(
         memory: Of B streams; it is not written to.
         products: ``(B, H, k, Q)`` logits.
         values: ``(B, H, k, E/H)``.
-        enters: ``(B, k) bool``, false where a frame is passed over.
+        enters: ``(B, k) bool``, false where a frame is passed over: it has no effect, even if it is not finite. One
+            that enters and is not finite also spoils the means of up to 31 frames before it, where k is above one.
         samples: ``(B,) int64``, samples that entered before.
         decay: In (0, 1], by sample.
 
@@ -94,13 +97,10 @@ def smooth(
 def _smooth_block(
     memory: SmoothedMemory, products: Tensor, values: Tensor, enters: Tensor, *, samples: Tensor, log_decay: float
 ) -> tuple[Tensor, SmoothedMemory]:
-    given = products.dtype
-    products, values = (
-        part.float() if given in (torch.float16, torch.bfloat16) else part for part in (products, values)
-    )
-    peak, total, sums = (part.to(products.dtype) for part in (memory.peak, memory.total, memory.sums))
-    entered = enters.cumsum(1)
-    logits = products.masked_fill(~enters[:, None, :, None], -math.inf)
+    given, wide = products.dtype, memory.sums.dtype
+    peak, total, sums = memory.peak, memory.total, memory.sums
+    entered, passed = enters.cumsum(1), ~enters[:, None, :, None]
+    logits, values = products.to(wide).masked_fill(passed, -math.inf), values.to(wide).masked_fill(passed, 0)
     # Logits as of the samples before the block: what decays all terms alike leaves the mean as it is.
     raised = logits - log_decay * entered[:, None, :, None].to(logits.dtype)
     carried = peak + log_decay * (samples[:, None, None] - memory.place).to(logits.dtype)
@@ -122,5 +122,5 @@ def _smooth_block(
     # Detached, as the anchor is: both only set the scale that sums and totals are kept in.
     peaks = torch.cat([peak.unsqueeze(2), logits], 2).detach().gather(2, newest).squeeze(2)
     places = torch.cat([memory.place.unsqueeze(2), number], 2).gather(2, newest).squeeze(2)
-    after = SmoothedMemory(peaks.to(given), places, totals[..., -1].to(given), all_sums[..., -1, :].to(given))
+    after = SmoothedMemory(peaks, places, totals[..., -1], all_sums[..., -1, :])
     return means.permute(0, 3, 1, 2, 4).to(given), after

@@ -24,8 +24,8 @@ class SoftmaxFreeAttention(SingleOutputAttention):
 
     A weight lies between 0 and 1 at any scale of its inputs, so that nothing overflows. The squared distance is taken
     as ``|q|^2 - 2 q k + |k|^2``, in float32 at least, and kept from rounding below zero. Cost of a step:
-    4 E^2 + 2 N E multiply-accumulates, as with a softmax, and N E multiplications more for the norms of the keys,
-    which are sums and not counted among the products.
+    4 E^2 + 2 N E multiply-accumulates, as with a softmax, and 2 N E multiplications more, which are not counted
+    among the products: N E scale the keys that are kept, N E make their norms.
 
     Source: *DeepCoT*, arXiv 2511.17693, for which the authors' code (Atamarado/deepcot, ``gaussian_attention.py``) has
     this kernel; Lu et al., *SOFT: Softmax-free Transformer with Linear Complexity*, NeurIPS 2021, which shares one

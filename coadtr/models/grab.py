@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -45,7 +46,7 @@ class GRABConfig(ModelConfig):
         """Refuse values that no model can be built from."""
         super().__post_init__()
         check_at_least(self, 1, "recurrence_dim", "bank_dim", "horizons")
-        if not 1 < self.shortest_horizon <= self.longest_horizon:
+        if not 1 < self.shortest_horizon <= self.longest_horizon < math.inf:
             raise ConfigError(
                 f"horizons must rise from above 1 frame, got shortest_horizon={self.shortest_horizon} and "
                 f"longest_horizon={self.longest_horizon}"

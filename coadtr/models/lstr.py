@@ -14,7 +14,7 @@ from coadtr.layers import computes_like, require_frame, require_sequence, reset_
 from coadtr.layers.memory import causal_mask, sinusoidal_table
 from coadtr.layers.ring import read_past, write_slots
 from coadtr.models.base import LearningAnswers
-from coadtr.models.memory import MemoryConfig, MemoryConstants, MemoryModel, windows_at_once
+from coadtr.models.memory import MemoryConfig, MemoryConstants, MemoryModel, frames_begun, windows_at_once
 
 __all__ = ["LSTR", "LSTRConfig", "LSTRState"]
 
@@ -117,7 +117,8 @@ class LSTR(MemoryModel):
         self.register_buffer("positions", positions, persistent=False)
 
     def _shares(self, constants: MemoryConstants) -> tuple[Tensor, Tensor]:
-        return self.compression.shares(self.positions[: self.config.long_samples].unsqueeze(0), constants.queries)
+        positions = self.drop(self.positions[: self.config.long_samples].unsqueeze(0))
+        return self.compression.shares(positions, constants.queries)
 
     @torch.no_grad()
     def init_state(self, batch_size: int = 1) -> LSTRState:
@@ -156,7 +157,7 @@ class LSTR(MemoryModel):
         shares = state.product_shares.unsqueeze(1), state.value_shares.unsqueeze(1)
         attended = self.compression.recall(*offered, *shares, exists[0])
         memory = self.remember(attended, state.constants).flatten(0, 1)
-        tokens = (work + self.positions[self.config.long_samples :]).flatten(0, 1)
+        tokens = self.drop(work + self.positions[self.config.long_samples :]).flatten(0, 1)
         decoded = self.decoder(tokens, memory, causal_mask(exists[1].flatten(0, 1)), newest=True)
         answers: Tensor = self.head(decoded).unflatten(0, work.shape[:2]).squeeze(2)
         return answers
@@ -185,7 +186,8 @@ class LSTR(MemoryModel):
     def _offer(self, frames: Tensor, constants: MemoryConstants) -> tuple[Tensor, Tensor, Tensor]:
         """Work out what frames ``(B, k, D)`` are in both memories: embeddings, products and values."""
         work, long = self.embed(frames)
-        return work, *self.compression.offer(long, constants.queries)
+        # Positions are dropped out on their own, in _shares: a frame has another one in each window.
+        return work, *self.compression.offer(self.drop(long), constants.queries)
 
     def _write(self, state: LSTRState, work: Tensor, products: Tensor, values: Tensor) -> LSTRState:
         """Write the offers of k frames into the state, and give it ``work``, which goes on from its own."""
@@ -276,10 +278,21 @@ class LSTR(MemoryModel):
         logits: Tensor = self.head(decoded[:, -clip.shape[1] :])
         return logits
 
-    def answer_clip(self, clip: Tensor, first_frame: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Answer the last frame of each clip, ``(B, n, D)`` in, logits ``(B, C)`` out, n at most N."""
-        return self.run_clip(clip)[:, -1]
+    def answer_clip(self, clip: Tensor, first_frame: Tensor | None = None) -> Tensor:
+        """Answer the last frame of each clip, ``(B, n, D)`` in, logits ``(B, C)`` out, n at most N.
 
-    def learn_clip(self, clip: Tensor, first_frame: Tensor | None = None) -> LearningAnswers:  # noqa: ARG002
-        """Answer the frames of each clip's work memory, each from those before it in there and the long memory."""
-        return LearningAnswers(self.run_clip(clip))
+        Args:
+            clip: ``(B, n, D)``.
+            first_frame: As in `learn_clip`.
+        """
+        return self.learn_clip(clip, first_frame).now[:, -1]
+
+    def learn_clip(self, clip: Tensor, first_frame: Tensor | None = None) -> LearningAnswers:
+        """Answer the frames of each clip's work memory, each from those before it in there and the long memory.
+
+        Args:
+            clip: ``(B, n, D)``.
+            first_frame: ``(B,) int64`` index in its stream of each clip's first frame; 0 if not given. Where it is
+                negative, frames before frame 0 are masked; otherwise it has no effect.
+        """
+        return LearningAnswers(self.run_clip(clip, frames_begun(clip, first_frame)))

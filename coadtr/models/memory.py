@@ -14,7 +14,7 @@ from coadtr.layers.memory_stack import MemoryStack
 from coadtr.models.base import OnlineModel
 from coadtr.models.config import TransformerConfig, check_at_least
 
-__all__ = ["MemoryConfig", "MemoryConstants", "MemoryModel", "windows_at_once"]
+__all__ = ["MemoryConfig", "MemoryConstants", "MemoryModel", "frames_begun", "windows_at_once"]
 
 # Windows answered at once, and frames in them: enough to fill the cores, few enough to bound the memory.
 WINDOWS_AT_ONCE, FRAMES_AT_ONCE = 64, 1 << 14
@@ -28,6 +28,17 @@ def windows_at_once(window: int, streams: int) -> int:
         (32, 7)
     """
     return max(1, min(WINDOWS_AT_ONCE, FRAMES_AT_ONCE // window) // streams)
+
+
+def frames_begun(clip: Tensor, first_frame: Tensor | None) -> Tensor:
+    """Tell which frames of clips ``(B, n, D)`` exist, ``(B, n) bool``: those from frame 0 of their streams on.
+
+    Example:
+        >>> frames_begun(torch.zeros(1, 4, 2), torch.tensor([-1])).tolist()
+        [[False, True, True, True]]
+    """
+    index = torch.arange(clip.shape[1], device=clip.device).expand(clip.shape[:2])
+    return (index if first_frame is None else index + first_frame.unsqueeze(1)) >= 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +73,8 @@ class MemoryConfig(TransformerConfig):
 
 class MemoryConstants(NamedTuple):
     """What follows from the weights alone, kept with a stream so that no step works it out again.
+
+    Every stream has a copy. One made before weights were loaded or trained is out of date: take a new state.
 
     Attributes:
         asked: ``(B, Q, E)`` first queries after their self-attention.
@@ -120,12 +133,17 @@ class MemoryModel(OnlineModel):
         return self.work_frames
 
     @property
+    def shortest_clip(self) -> int:
+        """As many frames as the work memory has: the starts of videos are learnt, too, with a shorter long memory."""
+        return self.work_frames
+
+    @property
     def compression(self) -> MemoryAttention:
         """The attention of the first queries to the long memory."""
         return self.compress.layer(0).cross_attention
 
     def constants(self) -> MemoryConstants:
-        """Work out, for one stream, what follows from the weights alone."""
+        """Work out, for one stream, what follows from the weights alone; in training all rows share its dropout."""
         asked = self.compress.layer(0).mix(self.long_queries.unsqueeze(0))
         refined = self.refine.layer(0).mix(self.memory_queries.unsqueeze(0))
         return MemoryConstants(asked, self.compression.ask(asked), refined)

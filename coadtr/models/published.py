@@ -14,7 +14,7 @@ from coadtr.models.cooadtr import CoOadTR
 from coadtr.models.lstr import LSTR
 from coadtr.models.miniroad import MiniROAD
 from coadtr.models.oadtr import OadTR
-from coadtr.models.published_lstr import lstr_names
+from coadtr.models.published_lstr import lstr_names, lstr_weights
 
 __all__ = ["load_published"]
 
@@ -120,7 +120,7 @@ def load_published(model: OnlineModel, weights: Mapping[str, Tensor]) -> None:
         case MiniROAD():
             pairs = list(_miniroad(model))
         case LSTR():
-            pairs = list(lstr_names(model))
+            weights, pairs = lstr_weights(weights), list(lstr_names(model))
         case _:
             size = f" of depth {model.config.depth}" if isinstance(model.config, TransformerConfig) else ""
             raise CheckpointError(f"there are no published weights for {type(model).__name__}{size}")

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor
 
 from coadtr.models.lstr import LSTR
 
-__all__ = ["lstr_names"]
+__all__ = ["lstr_names", "lstr_weights"]
 
 Pairs = Iterator[tuple[str, str]]
+
+# The published attention keeps its three projections in one weight, ours in two.
+QUERIES, KEYS = " (queries)", " (keys and values)"
+
+
+def lstr_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Split the published weights that hold queries, keys and values, ``(3 E, ...)``, into the two that ours has.
+
+    Args:
+        weights: State dict under the published names.
+
+    Returns:
+        The same under the names that `lstr_names` knows; tensors are not copied.
+
+    Example:
+        >>> import torch
+        >>> {name: tuple(part.shape) for name, part in lstr_weights({"in_proj_bias": torch.zeros(6)}).items()}
+        {'in_proj_bias (queries)': (2,), 'in_proj_bias (keys and values)': (4,)}
+    """
+    split: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        if "in_proj_" in name:
+            split[name + QUERIES], split[name + KEYS] = tensor.tensor_split([len(tensor) // 3])
+        else:
+            split[name] = tensor
+    return split
 
 
 def _affine(theirs: str, ours: str) -> Pairs:
@@ -20,8 +48,9 @@ def _stack(depth: int, theirs: str, ours: str) -> Pairs:
     for index in range(depth):
         published, layer = f"{theirs}.layers.{index}", f"{ours}.layers.{index}"
         for name, attention in (("self_attn", "self_attention"), ("multihead_attn", "cross_attention")):
-            yield f"{published}.{name}.in_proj_weight", f"{layer}.{attention}.in_proj.weight"
-            yield f"{published}.{name}.in_proj_bias", f"{layer}.{attention}.in_proj.bias"
+            for kind, keys in (("weight", "kv_proj.weight"), ("bias", "kv_bias")):
+                yield f"{published}.{name}.in_proj_{kind}{QUERIES}", f"{layer}.{attention}.q_proj.{kind}"
+                yield f"{published}.{name}.in_proj_{kind}{KEYS}", f"{layer}.{attention}.{keys}"
             yield from _affine(f"{published}.{name}.out_proj", f"{layer}.{attention}.out_proj")
         yield from _affine(f"{published}.linear1", f"{layer}.feed_forward.0")
         yield from _affine(f"{published}.linear2", f"{layer}.feed_forward.3")
@@ -31,7 +60,7 @@ def _stack(depth: int, theirs: str, ours: str) -> Pairs:
 
 
 def lstr_names(model: LSTR) -> Pairs:
-    """Pair the published name of each weight with ours.
+    """Pair the name of each published weight, after `lstr_weights`, with ours.
 
     Args:
         model: LSTR of the same settings.

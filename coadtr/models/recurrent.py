@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,20 @@ from torch import Tensor, nn
 __all__ = ["GRULayer", "LSTMCell", "frames_missing", "roll_rows"]
 
 
-FusedGRU = Callable[[Tensor, Tensor, list[Tensor], bool], tuple[Tensor, Tensor]]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def outside_graphs(run: Callable[P, R], *, recursive: bool = True) -> Callable[P, R]:
+    """Leave a loop over time out of compiled graphs, where it would be written out frame by frame.
+
+    Called while compiling, and not before: to mark a function loads the compiler, and a mark cannot be pickled.
+
+    Args:
+        run: Runs the loop.
+        recursive: Also leave out what it calls.
+    """
+    return torch.compiler.disable(run, recursive=recursive) if torch.compiler.is_compiling() else run
 
 
 class GRULayer(nn.Module):
@@ -45,9 +59,6 @@ class GRULayer(nn.Module):
         self.input = nn.Linear(input_dim, 3 * hidden_dim)
         self.hidden = nn.Linear(hidden_dim, 3 * hidden_dim)
         _draw(self, hidden_dim)
-        # Left out of compiled graphs: there the loop over time would be written out frame by frame. (Done here and not
-        # at the top of the module, because it loads the compiler.)
-        self._fused: FusedGRU = torch.compiler.disable(_run_gru)
 
     def step(self, frame: Tensor, hidden: Tensor) -> Tensor:
         """Take in one frame of each stream, ``(B, D)``; hidden states ``(B, G)`` in and out."""
@@ -65,7 +76,7 @@ class GRULayer(nn.Module):
         """
         if type(self.input) is nn.Linear and type(self.hidden) is nn.Linear:
             weights = [self.input.weight, self.hidden.weight, self.input.bias, self.hidden.bias]
-            return self._fused(frames, hidden, weights, self.training)
+            return outside_graphs(_run_gru)(frames, hidden, weights, self.training)
         answers = []
         for gates in self.input(frames).unbind(1):
             hidden = self._update(gates, hidden)

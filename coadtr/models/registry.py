@@ -93,7 +93,7 @@ def preset(name: str, *, input_dim: int, num_classes: int, **changes: Any) -> Mo
     """Make the settings of a named model.
 
     Args:
-        name: One of ``PRESETS``; sizes are the published ones (E 1024, 8 heads, feed-forward 1024, N 64).
+        name: One of ``PRESETS``; sizes are those of the model's paper and code, or ours (``cooadtr_b3``, ``grab``).
         input_dim: Feature channels D.
         num_classes: Classes C.
         **changes: Other settings of the model.

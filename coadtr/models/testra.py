@@ -15,7 +15,7 @@ from coadtr.layers import computes_like, require_frame, require_sequence, reset_
 from coadtr.layers.memory import causal_mask, sinusoidal_table
 from coadtr.layers.smoothing import SmoothedMemory, init_smoothed, smooth
 from coadtr.models.base import LearningAnswers
-from coadtr.models.memory import MemoryConfig, MemoryConstants, MemoryModel, windows_at_once
+from coadtr.models.memory import MemoryConfig, MemoryConstants, MemoryModel, frames_begun, windows_at_once
 
 __all__ = ["TeSTra", "TeSTraConfig", "TeSTraState"]
 
@@ -74,7 +74,7 @@ class TeSTra(MemoryModel):
     decaying numerator and denominator, relative to the largest term, hold it: a step costs the same at any age.
     The work memory of the last W frames is run anew, in the last layer for the newest frame alone.
 
-    A step is sequence-exact: T steps equal `forward`, which takes the memory through the sequence by a scan and answers
+    A step is sequence-exact: T steps equal `forward` on T (finite) frames, which takes the memory through the sequence by a scan and answers
     the window that ends at each frame; an answer depends on all frames before. A memory without any frame answers zero.
     The box kernel of the paper is not offered: taking a frame off the sums again leaves its rounding error behind, and
     what stays exact, summing the last n frames anew, is `LSTR` without positions.
@@ -279,7 +279,8 @@ class TeSTra(MemoryModel):
 
         Args:
             clip: ``(B, n, D)``, the newest frame last; frames before it count as not seen.
-            first_frame: ``(B,) int64`` index in its stream of each clip's first frame; 0 if not given.
+            first_frame: ``(B,) int64`` index in its stream of each clip's first frame; 0 if not given. Where it is
+                negative, the stream begins with frame 0: frames before it are masked.
 
         Raises:
             ShapeError: If ``clip`` is not ``(B, n, D)``.
@@ -287,16 +288,19 @@ class TeSTra(MemoryModel):
         require_sequence(clip, self.input_dim, "TeSTra.run_clip")
         constants, size = self.constants(), self.work_frames
         prepared, absent = self.inputs.prepare(clip), max(0, size - clip.shape[1])
-        older, recent = prepared[:, :-size], F.pad(prepared[:, -size:], (0, 0, absent, 0))
-        index = torch.arange(older.shape[1], device=clip.device).unsqueeze(0)
+        begun = frames_begun(clip, first_frame)
+        index = torch.arange(max(0, clip.shape[1] - size), device=clip.device).unsqueeze(0)
         index = (index if first_frame is None else index + first_frame.unsqueeze(1)).expand(len(clip), -1)
-        enters = index % self.config.long_stride == 0
+        enters = (index % self.config.long_stride == 0) & begun[:, :-size]
+        # A frame that is passed over leaves no trace, even if it is not finite.
+        older = prepared[:, :-size].masked_fill(~enters.unsqueeze(2), 0)
+        recent = F.pad(prepared[:, -size:], (0, 0, absent, 0))
         age = enters.sum(1, keepdim=True) - enters.cumsum(1)
         offered = self.compression.offer(F.relu(self.long_embed(older)), constants.queries, bias=True)
         faded = (age.double() * math.log(self.config.decay)).to(offered[0].dtype)[:, None, :, None]
         attended = self.compression.recall(*offered, faded, faded.new_zeros(()), enters).unsqueeze(1)
         work = F.relu(self.inputs.embed(recent)).unsqueeze(1)
-        exists = torch.arange(size, device=clip.device).expand(len(clip), 1, -1) >= absent
+        exists = F.pad(begun[:, -size:], (absent, 0)).unsqueeze(1)
         return self._decode(attended, work, exists, constants, newest=False)[:, 0, absent:]
 
     def answer_clip(self, clip: Tensor, first_frame: Tensor | None = None) -> Tensor:

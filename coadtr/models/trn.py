@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from coadtr.layers import computes_like, require_frame, require_sequence, reset_rows
 from coadtr.models.base import LearningAnswers, OnlineModel
 from coadtr.models.config import ModelConfig, check_at_least
-from coadtr.models.recurrent import LSTMCell, frames_missing, roll_rows
+from coadtr.models.recurrent import LSTMCell, frames_missing, outside_graphs, roll_rows
 
 __all__ = ["TRN", "TRNConfig", "TRNState"]
 
@@ -147,11 +147,6 @@ class TRN(OnlineModel):
         self.future = nn.Linear(config.hidden_dim, config.embed_dim)
         self.drop = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden_dim, config.num_classes)
-        # Compiled, a frame is a graph; the loop is left out of it, as it would be written out frame by frame. (Here and
-        # not at the top of the module, because it loads the compiler.)
-        self._frame_by_frame: Callable[[TRN, Tensor, TRNState], Run] = torch.compiler.disable(
-            _run_frames, recursive=False
-        )
 
     @property
     def reach(self) -> int | None:
@@ -215,7 +210,9 @@ class TRN(OnlineModel):
         return self.classify(state.hidden), ahead, state
 
     def _run(self, frames: Tensor, state: TRNState) -> tuple[LearningAnswers, TRNState]:
-        hidden, ahead, state = self._frame_by_frame(self, self.embed(frames), state)
+        # Compiled, a frame is a graph.
+        run = outside_graphs(_run_frames, recursive=False)
+        hidden, ahead, state = run(self, self.embed(frames), state)
         return LearningAnswers(self.classify(hidden), ahead), state
 
     def steps(self, frames: Tensor, state: TRNState) -> tuple[Tensor, TRNState]:
@@ -239,7 +236,7 @@ class TRN(OnlineModel):
         Raises:
             ShapeError: If ``frames`` is not ``(B, T, D)``.
         """
-        require_sequence(frames, self.input_dim, "TRN.forward")
+        require_sequence(frames, self.input_dim, "TRN.learn_sequence")
         if first_frame is None:
             return self._run(frames, self.init_state(len(frames)))[0]
         missing = frames_missing(first_frame, frames.shape[1])
@@ -268,7 +265,7 @@ class TRN(OnlineModel):
         Raises:
             ShapeError: If ``clip`` is not ``(B, n, D)``.
         """
-        require_sequence(clip, self.input_dim, "TRN.answer_clip", longest=self.window)
+        require_sequence(clip, self.input_dim, "TRN.learn_clip", longest=self.window)
         return self.learn_sequence(clip, first_frame)
 
     def answer_clip(self, clip: Tensor, first_frame: Tensor | None = None) -> Tensor:

@@ -4,7 +4,6 @@ The only place that imports Lightning.
 """
 
 from coadtr.training.datamodule import FeatureDataModule
-from coadtr.training.losses import frame_loss
 from coadtr.training.module import DetectionModule
 from coadtr.training.run import TrainingResult, export_run, train
 from coadtr.training.settings import TrainingSettings
@@ -15,6 +14,5 @@ __all__ = [
     "TrainingResult",
     "TrainingSettings",
     "export_run",
-    "frame_loss",
     "train",
 ]

@@ -18,7 +18,7 @@ from coadtr.errors import ConfigError, ShapeError
 from coadtr.models.config import check_fraction, check_one_of, check_types
 from coadtr.scoring import HEADS, Head
 
-__all__ = ["FrameLoss", "LossSettings", "class_weights", "frame_loss"]
+__all__ = ["FrameLoss", "LossSettings", "class_weights"]
 
 KINDS = ("cross_entropy", "focal")
 WEIGHTINGS = ("none", "balanced", "effective")
@@ -246,24 +246,3 @@ class FrameLoss:
         """Return the focal factor of answers that miss certainty by so much."""
         # Below 1, the slope of a power is infinite at zero, which an answer reaches by rounding.
         return missing.clamp(min=torch.finfo(missing.dtype).tiny) ** self.settings.focal_gamma
-
-
-def frame_loss(logits: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Average the plain classification loss over the frames that carry one.
-
-    Args:
-        logits: ``(..., C)``.
-        labels: ``(...) int64`` class indices, ``NO_LOSS`` where a frame carries none (softmax cross-entropy); or
-            ``(..., C) float`` multi-hot (sigmoid cross-entropy, summed over classes).
-        mask: ``(...) bool``, true where a frame carries loss; None if all do that have a label.
-
-    Returns:
-        A scalar; zero if no frame carries loss.
-
-    Example:
-        >>> import torch
-        >>> frame_loss(torch.zeros(2, 4), torch.tensor([1, -100])).item()
-        1.3862943649291992
-    """
-    total, count = FrameLoss(head="softmax" if labels.dtype == torch.int64 else "sigmoid")(logits, labels, mask)
-    return total / count.clamp(min=1)

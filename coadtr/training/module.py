@@ -70,6 +70,7 @@ class DetectionModule(LightningModule):
         self.loss = loss
         self.class_names = class_names
         self.background = background
+        self.sequences = sequences
         self.ignored = ignored
         self.augment = Augmentation(settings.augmentation, model.num_classes)
         learn: Learn = model.learn_sequence if sequences else model.learn_clip
@@ -111,6 +112,23 @@ class DetectionModule(LightningModule):
             sums.append(self.loss(answers.ahead, batch["ahead_labels"], batch.get("ahead_mask")))
         return self._mean(sums, batch_index, samples=samples)
 
+    def on_train_epoch_end(self) -> None:
+        """Refuse weights that are not finite before the epoch is kept."""
+        self._check_weights()
+
+    def on_validation_epoch_start(self) -> None:
+        """Refuse weights that are not finite before they are scored."""
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        for name, weights in self.model.named_parameters():
+            if not bool(weights.isfinite().all()):
+                raise self._not_finite(f"the weights {name} are not finite in epoch {self.current_epoch}")
+
+    def _not_finite(self, found: str) -> TrainingError:
+        rate = self.settings.learning_rate
+        return TrainingError(f"{found}: lower the learning rate ({rate:g}), clip gradients, or normalise the features")
+
     def _mean(self, sums: list[tuple[Tensor, Tensor]], batch_index: int, *, samples: int) -> Tensor:
         """Average each sum over the frames that all processes count, and add them up by their weights."""
         size = self.trainer.world_size
@@ -123,12 +141,16 @@ class DetectionModule(LightningModule):
         loss = sum((weight * total / count for weight, total, _, count in parts), torch.zeros_like(sums[0][0]))
         together = sum(weight * other.item() / count for weight, _, other, count in parts)
         if not np.isfinite(together):
-            raise TrainingError(
-                f"the loss is {together} in epoch {self.current_epoch}, batch {batch_index}: "
-                f"lower the learning rate ({self.settings.learning_rate:g}), clip gradients, or normalise the features"
-            )
+            raise self._not_finite(f"the loss is {together} in epoch {self.current_epoch}, batch {batch_index}")
         self.log("train_loss", together, on_step=False, on_epoch=True, prog_bar=True, batch_size=round(told[-1].item()))
-        return loss * size  # gradients are averaged over the processes, and this is their sum
+        # Gradients are averaged over the processes, and this is their sum.
+        return loss * (size * self._share(batch_index))
+
+    def _share(self, batch_index: int) -> float:
+        """Make up for the trainer, which divides by ``accumulate`` where fewer batches are left for a step too."""
+        accumulate = self.settings.accumulate
+        left = int(self.trainer.num_training_batches) - batch_index // accumulate * accumulate
+        return accumulate / min(accumulate, left)
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
         """Answer one span of a validation video, going on from the span before it."""
@@ -151,10 +173,12 @@ class DetectionModule(LightningModule):
         spans = [by_place[place] for place in sorted(by_place)]
         self._spans.clear()
         self._state = None
-        labels = np.concatenate([span.labels for span in spans])
+        logits, labels = (np.concatenate(parts) for parts in zip(*((s.logits, s.labels) for s in spans), strict=True))
+        if not np.isfinite(logits).all():
+            raise self._not_finite(f"the validation answers are not finite in epoch {self.current_epoch}")
         per_class = per_frame_average_precision(
             labels.astype(np.uint8 if self.head == "sigmoid" else np.int64),
-            probabilities(np.concatenate([span.logits for span in spans]), self.ignored, head=self.head),
+            probabilities(logits, self.ignored, head=self.head),
             class_names=self.class_names,
             background=self.background,
             ignored=self.ignored,

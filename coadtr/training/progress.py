@@ -31,13 +31,21 @@ class EpochLines(Callback):
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that this epoch has values of validation: the trainer goes on telling those of an earlier one."""
+        del trainer, pl_module
+        self._validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say losses and the validation score."""
+        """Say losses and, if the epoch was validated, its score."""
         del pl_module
+        names = ("train_loss", "val_loss", "val_mAP") if self._validated else ("train_loss",)
+        self._validated = False
         if not trainer.is_global_zero:
             return
-        values = {name: trainer.callback_metrics.get(name) for name in ("train_loss", "val_loss", "val_mAP")}
+        values = {name: trainer.callback_metrics.get(name) for name in names}
         shown = ", ".join(f"{name} {float(value):.4f}" for name, value in values.items() if value is not None)
         self.say(f"epoch {trainer.current_epoch} of 0..{(trainer.max_epochs or 0) - 1}: {shown}")
 

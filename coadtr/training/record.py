@@ -124,6 +124,20 @@ def last_epoch(out: Path) -> Path | None:
     return path if path.exists() else None
 
 
+def _completed(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what an older version did not write down its default, which is how it trained."""
+    training = _filled(run["training"], TrainingSettings().to_dict())
+    return {**run, "model": config_from_dict(run["model"]).to_dict(), "training": training}
+
+
+def _filled(told: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    filled = {**defaults, **told}
+    for name, default in defaults.items():
+        if isinstance(default, dict) and isinstance(filled[name], dict):
+            filled[name] = _filled(filled[name], default)
+    return filled
+
+
 def settle_run(out: Path, run: Mapping[str, Any], *, resume: bool) -> Path | None:
     """Decide between a new run and going on with an interrupted one.
 
@@ -148,6 +162,7 @@ def settle_run(out: Path, run: Mapping[str, Any], *, resume: bool) -> Path | Non
         return None
     if not resume:
         raise ConfigError(f"{out} holds a run already: choose another out, or say resume=true to go on with it")
+    before = _completed(before)
     for part in SECTIONS:
         for name in sorted({*before[part], *run[part]} - {"path"}):
             if before[part].get(name) != run[part].get(name):

@@ -21,15 +21,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.callbacks import Callback
 
 from coadtr.checkpoint import save_checkpoint
 from coadtr.data import FeatureStore, class_counts, feature_statistics
 from coadtr.errors import ConfigError, DataError
 from coadtr.models import OnlineModel, TransformerConfig, build_model
-from coadtr.training.averaging import WeightAverage
 from coadtr.training.datamodule import FeatureDataModule
 from coadtr.training.failures import explained
 from coadtr.training.losses import FrameLoss
@@ -37,7 +34,8 @@ from coadtr.training.module import MONITOR, DetectionModule
 from coadtr.training.progress import EpochBar, EpochLines, opening_line
 from coadtr.training.record import describe_run, last_epoch, mark_finished, read_run, settle_run, spec_of_run
 from coadtr.training.settings import TrainingSettings
-from coadtr.training.trainer_state import SafeCheckpointIO, load_epoch, read_trainer_state
+from coadtr.training.trainer import make_trainer
+from coadtr.training.trainer_state import load_epoch, read_trainer_state
 
 __all__ = ["TrainingResult", "export_run", "train"]
 
@@ -60,43 +58,6 @@ class TrainingResult:
 
 def _nothing(_: str) -> None:
     """Say nothing."""
-
-
-def _trainer(settings: TrainingSettings, out: Path, callbacks: Sequence[Callback], *, progress: bool) -> pl.Trainer:
-    folder = out / "lightning"
-    best = ModelCheckpoint(folder, filename="best", monitor=MONITOR, mode="max", enable_version_counter=False)
-    # `save_last` would write only when the best changes; going on needs the last epoch, whatever its score.
-    last = ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-    mine: list[Callback] = [best, last]
-    if settings.ema_decay:
-        mine.append(WeightAverage(settings.ema_decay))
-    if settings.patience:
-        mine.append(EarlyStopping(MONITOR, patience=settings.patience, mode="max"))
-    try:
-        return pl.Trainer(
-            accelerator=settings.accelerator,
-            devices=settings.devices,
-            num_nodes=settings.nodes,
-            strategy="ddp" if settings.devices * settings.nodes > 1 else "auto",
-            use_distributed_sampler=False,  # `RankBatches` gives each process its part
-            accumulate_grad_batches=settings.accumulate,
-            check_val_every_n_epoch=settings.validate_every,
-            precision=settings.precision,  # type: ignore[arg-type]
-            max_epochs=settings.max_epochs,
-            gradient_clip_val=settings.gradient_clip or None,
-            deterministic=settings.deterministic,
-            callbacks=[*mine, *callbacks],
-            logger=[CSVLogger(out / "logs", "csv"), TensorBoardLogger(out / "logs", "tensorboard", version="")],
-            plugins=[SafeCheckpointIO()],
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            reload_dataloaders_every_n_epochs=1,
-            log_every_n_steps=1,
-            default_root_dir=out,
-        )
-    except (ValueError, MisconfigurationException) as error:  # what an accelerator or precision that is not there gives
-        raise ConfigError(f"{' '.join(str(error).split())}: choose another accelerator or precision") from error
 
 
 def train(
@@ -135,12 +96,38 @@ def train(
     Raises:
         ConfigError: If settings contradict each other or the run that ``out`` holds.
         DataError: If the store has no training or validation videos, or not the wanted streams.
-        TrainingError: If the loss is not finite, or memory runs out.
+        TrainingError: If loss or weights are not finite, memory runs out, or the model cannot be compiled.
     """
     out = Path(out)
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     run = describe_run(store, model, settings, streams)
+    module, data = _prepare(store, run, settings, streams)
+    watch = EpochBar(leave=True) if progress else EpochLines(say)
+    trainer = make_trainer(settings, out, [watch, *callbacks], progress=progress)
+    _check_validation(store)
+    if trainer.is_global_zero:
+        last = settle_run(out, run, resume=resume)
+        say(opening_line(run, out, sequences=module.sequences, last=last))
+        if absent := _absent(store, module.loss):
+            say(absent)
+    else:
+        last = last_epoch(out)
+    with explained(out, batch_size=settings.batch_size):
+        _fit(trainer, module, data, last)
+    if trainer.is_global_zero:
+        # An export of this run's own, made while it was unfinished, may lie there.
+        export_run(out, out / "checkpoint", command=command, overwrite=True)
+        mark_finished(out, run)
+    trainer.strategy.barrier("exported")
+    saved = read_trainer_state(out / "lightning" / "best.ckpt")
+    return TrainingResult(out / "checkpoint", float(saved[MONITOR]), int(saved["epoch"]))
+
+
+def _prepare(
+    store: FeatureStore, run: Mapping[str, Any], settings: TrainingSettings, streams: Sequence[str] | None
+) -> tuple[DetectionModule, FeatureDataModule]:
+    """Make the model, by the seed, its loss, and the batches that it learns from."""
     torch.manual_seed(settings.seed)
     detector = build_model(run["model"])
     sequences = _use_sequences(detector, settings)
@@ -154,16 +141,6 @@ def train(
     if detector.config.normalise:
         mean, deviation = feature_statistics(store, "train", streams)
         detector.inputs.set_statistics(torch.from_numpy(mean), torch.from_numpy(deviation))
-    watch = EpochBar(leave=True) if progress else EpochLines(say)
-    trainer = _trainer(settings, out, [watch, *callbacks], progress=progress)
-    _check_validation(store)
-    if trainer.is_global_zero:
-        last = settle_run(out, run, resume=resume)
-        say(opening_line(run, out, sequences=sequences, last=last))
-        if absent := _absent(store, loss):
-            say(absent)
-    else:
-        last = last_epoch(out)
     module = DetectionModule(
         detector,
         settings,
@@ -173,6 +150,11 @@ def train(
         background=store.background,
         ignored=store.ignored,
     )
+    return module, data
+
+
+def _fit(trainer: pl.Trainer, module: DetectionModule, data: FeatureDataModule, last: Path | None) -> None:
+    """Train to the end of the run, from its last epoch if it has one."""
     with warnings.catch_warnings():
         # Going on with a run means that its folder is not empty.
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
@@ -180,18 +162,10 @@ def train(
         warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist=True")
         handler = signal.getsignal(signal.SIGINT)
         try:
-            with explained(out, batch_size=settings.batch_size):
-                trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+            trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
         except SystemExit:  # how the trainer answers Ctrl-C, to which it is deaf from then on
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
-    if trainer.is_global_zero:
-        # An export of this run's own, made while it was unfinished, may lie there.
-        export_run(out, out / "checkpoint", command=command, overwrite=True)
-        mark_finished(out, run)
-    trainer.strategy.barrier("exported")
-    saved = read_trainer_state(out / "lightning" / "best.ckpt")
-    return TrainingResult(out / "checkpoint", float(saved[MONITOR]), int(saved["epoch"]))
 
 
 def _check_validation(store: FeatureStore) -> None:
@@ -248,7 +222,8 @@ def export_run(
     spec = spec_of_run(run, folder)
     path = folder / "lightning" / f"{which}.ckpt"
     if not path.exists():
-        raise ConfigError(f"the run in {folder} has no {which} epoch yet: go on with `coadtr train`")
+        instead = ", or export which=last" if which == "best" and last_epoch(folder) is not None else ""
+        raise ConfigError(f"the run in {folder} has no {which} epoch yet: go on with `coadtr train`{instead}")
     saved = read_trainer_state(path)
     model = build_model(spec.model)
     score, epoch = load_epoch(model, saved, path)

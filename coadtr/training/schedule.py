@@ -23,7 +23,6 @@ def learning_rate(
     schedule: Schedule,
     max_epochs: int,
     warmup_epochs: float = 0.0,
-    final_factor: float = 0.0,
     step_epochs: int = 1,
     step_factor: float = 0.1,
 ) -> float:
@@ -36,11 +35,10 @@ def learning_rate(
     Args:
         progress: Epochs done: whole ones, and the part of the current one.
         rate: The rate that the schedule starts from.
-        schedule: ``"constant"``; ``"cosine"``: half a cosine wave over the run, to ``final_factor`` of the rate;
+        schedule: ``"constant"``; ``"cosine"``: half a cosine wave over the run, to zero;
             ``"step"``: times ``step_factor`` every ``step_epochs`` epochs.
         max_epochs: Epochs of the run.
         warmup_epochs: Epochs of the warm-up, not necessarily whole; 0 for none.
-        final_factor: What the cosine ends at, as a share of the rate.
         step_epochs: Epochs between steps.
         step_factor: Factor of each step.
 
@@ -65,8 +63,7 @@ def learning_rate(
         case "step":
             return rate * step_factor ** (epoch // step_epochs)
         case "cosine":
-            falling = rate * (1 + math.cos(math.pi * epoch / max_epochs)) / 2
-            return falling * (1 - final_factor) + rate * final_factor
+            return rate * (1 + math.cos(math.pi * epoch / max_epochs)) / 2
         case "constant":
             return rate
     raise ConfigError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from coadtr.errors import ConfigError
+from coadtr.models.config import check_at_least, check_one_of, check_types
 from coadtr.training.augmentation import AugmentationSettings
 from coadtr.training.losses import LossSettings
 from coadtr.training.schedule import SCHEDULES, learning_rate
@@ -115,27 +117,34 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         """Refuse values that nothing can be trained with."""
-        counted = ("max_epochs", "batch_size", "accumulate", "sequence_length", "stride", "step_epochs")
-        for name in (*counted, "validate_every", "devices", "nodes"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
+        check_types(self)
+        for name, kind in (("loss", LossSettings), ("augmentation", AugmentationSettings)):
+            if not isinstance(getattr(self, name), kind):
+                raise ConfigError(f"{name} must be of {kind.__name__}, got {getattr(self, name)!r}")
+        check_at_least(self, 1, "max_epochs", "batch_size", "accumulate", "sequence_length", "stride", "step_epochs")
+        check_at_least(self, 1, "validate_every", "devices", "nodes")
         whole = ("seed", "workers", "preload_mib", "patience")
-        for name in (*whole, "weight_decay", "gradient_clip", "warmup_epochs", "ema_decay"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)!r}")
+        check_at_least(self, 0, *whole)
         for name in whole:
-            if not isinstance(getattr(self, name), int) or getattr(self, name) > MAX_SEED:
+            if getattr(self, name) > MAX_SEED:
                 raise ConfigError(f"{name} must be a whole number of at most {MAX_SEED}, got {getattr(self, name)!r}")
-        for name in ("learning_rate", "step_factor"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be positive, got {getattr(self, name)!r}")
+        self._check_numbers()
+        for name, choices in CHOICES.items():
+            check_one_of(self, name, choices)
+
+    def _check_numbers(self) -> None:
+        positive, others = ("learning_rate", "step_factor"), ("weight_decay", "gradient_clip", "warmup_epochs")
+        for name in (*positive, *others, "ema_decay"):
+            value = getattr(self, name)
+            if not math.isfinite(value):
+                raise ConfigError(f"{name} must be finite, got {value!r}")
+            wanted = "be positive" if name in positive else "not be negative"
+            if value < 0 or (value == 0 and name in positive):
+                raise ConfigError(f"{name} must {wanted}, got {value!r}")
         bounds = (("ema_decay", 1), ("warmup_epochs", self.max_epochs), ("validate_every", self.max_epochs + 1))
         for name, bound in bounds:
             if not getattr(self, name) < bound:
                 raise ConfigError(f"{name} must be below {bound}, got {getattr(self, name)!r}")
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
 
     def rate(self, progress: float) -> float:
         """Compute the learning rate at a point of the run, in epochs from 0.

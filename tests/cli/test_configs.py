@@ -85,12 +85,22 @@ def test_feature_files_carry_the_published_widths() -> None:
     assert found == FEATURES
 
 
-@pytest.mark.parametrize("trainer", ["published", "sequences"])
+@pytest.mark.parametrize("trainer", ["published", "sequences", "clips"])
 def test_a_trainer_file_sets_all_of_the_training_settings(trainer: str) -> None:
     settings = compose_plain("train", f"trainer={trainer}", "seed=7")
     built = fill(TrainingSettings, settings, "trainer")
     assert built.to_dict() == settings["trainer"]
     assert built.seed == 7
+
+
+@pytest.mark.parametrize("trainer", ["published", "sequences", "clips"])
+def test_trainer_files_differ_in_what_the_guide_tells_alone(trainer: str) -> None:
+    told = {"sampling"} | (
+        {"max_epochs", "batch_size", "stride", "learning_rate", "schedule"} if trainer != "published" else set()
+    )
+    built = fill(TrainingSettings, compose_plain("train", f"trainer={trainer}"), "trainer").to_dict()
+    default = TrainingSettings().to_dict()
+    assert {name for name, value in built.items() if value != default[name]} <= told
 
 
 def test_the_published_trainer_is_as_published() -> None:

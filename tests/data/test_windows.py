@@ -86,6 +86,45 @@ def test_clips_with_stride_streams_and_multi_hot_labels(
         np.testing.assert_array_equal(clips[index]["labels"][0], labels[last].astype(np.float32))
 
 
+def test_the_clips_of_an_epoch_do_not_depend_on_the_epochs_before(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path / "s.h5", class_names=["x", "y"], streams={"f": 1}) as writer:
+        writer.add("v", split="train", rate_hz=1, features={"f": np.arange(5.0)[:, None]}, labels=[0, 1, 0, 1, 0])
+    with FeatureStore(tmp_path / "s.h5") as store:
+        gone_on = ClipDataset(store, "train", window=4, stride=4)
+        for epoch, first in enumerate([0, 1, 0, 0, 0, 1]):  # the second and third shift leave no clip
+            gone_on.set_epoch(epoch)
+            fresh = ClipDataset(store, "train", window=4, stride=4)
+            fresh.set_epoch(epoch)
+            assert [int(clip["first_frame"]) for clip in (gone_on[0], fresh[0])] == [first, first]
+
+
+@pytest.mark.parametrize("multi_hot", [False, True], ids=["one_hot", "multi_hot"])
+def test_frames_ahead_are_learnt_after_frames_with_loss_alone_in_clips_and_spans(
+    tmp_path: Path, make_store: Callable[..., FeatureStore], *, multi_hot: bool
+) -> None:
+    store = make_store(tmp_path / "ahead.h5", multi_hot=multi_hot)
+    labels = store.labels("d")
+    counted = labels[:, 3] == 0 if multi_hot else labels != 3
+
+    def expected(frame: int) -> list[bool]:
+        """Tell which of the three frames ahead carry loss."""
+        own = 0 <= frame < len(counted) and counted[frame]
+        return [bool(own and at < len(counted) and counted[at]) for at in range(frame + 1, frame + 4)]
+
+    def carries(item: dict[str, torch.Tensor]) -> list[list[bool]]:
+        found: list[list[bool]] = (item["ahead_mask"] if multi_hot else item["ahead_labels"] != NO_LOSS).tolist()
+        return found
+
+    clips = ClipDataset(store, "test", window=8, learnt=5, ahead=3, shortest=2)
+    starts = [int(clips[index]["first_frame"]) for index in range(len(clips))]
+    assert min(starts) + 8 - 5 < 0
+    assert not counted.all()
+    for index, first in enumerate(starts):
+        assert carries(clips[index]) == [expected(frame) for frame in range(first + 3, first + 8)]
+    spans = SequenceDataset(store, "test", length=40, context=0, ahead=3)
+    assert carries(spans[0])[: len(counted)] == [expected(frame) for frame in range(len(counted))]
+
+
 def test_items_do_not_share_memory_with_the_data(store: FeatureStore) -> None:
     clips = ClipDataset(store, "train", window=4, streams=["flow"])
     before = clips[0]["frames"].clone()

@@ -26,10 +26,16 @@ WIDTH, HEADS, HIDDEN, CHANNELS, CLASSES = 8, 2, 12, 6, 3
 WHOLE_PAST = 10**6
 
 
+def project(layer: MemoryAttention, x: Array) -> tuple[Array, Array, Array]:
+    """Unscaled queries, keys and values, heads side by side."""
+    k, v = np.split(reference.linear(layer.kv_proj, x) + reference.array(layer.kv_bias), 2, axis=-1)
+    return reference.linear(layer.q_proj, x), k, v
+
+
 def attention(layer: MemoryAttention, queries: Array, memory: Array, seen: list[slice]) -> Array:
     """Each query attends its own slice of the memory, one after the other."""
-    asked = reference.project(layer, queries)[0]
-    _, keys, values = reference.project(layer, memory)
+    asked = project(layer, queries)[0]
+    _, keys, values = project(layer, memory)
     attended = [
         reference.attend(one, keys[part], values[part], layer.num_heads) if len(keys[part]) else np.zeros(len(one))
         for one, part in zip(asked, seen, strict=True)
@@ -79,7 +85,7 @@ def heads(x: Array) -> Array:
 
 def scaled(model: MemoryModel) -> Array:
     """First queries, projected: ``(H, Q, E/H)``."""
-    asked = reference.project(model.compression, first_queries(model))[0]
+    asked = project(model.compression, first_queries(model))[0]
     return heads(asked) / math.sqrt(WIDTH / HEADS)
 
 
@@ -105,24 +111,24 @@ def lstr(model: LSTR, clip: Array, _: int) -> Array:
 
 def lstr_state(model: LSTR, frames: Array) -> tuple[Any, ...]:
     work, long = embeddings(model, frames)
-    bias = reference.array(model.compression.in_proj.bias)
+    bias = reference.array(model.compression.kv_bias)
     queries, window = scaled(model), model.window
     products, values = np.zeros((HEADS, window, queries.shape[1])), np.zeros((HEADS, window, WIDTH // HEADS))
     for p in range(max(0, len(frames) - window), len(frames)):
-        _, key, value = (heads(part) for part in reference.project(model.compression, long[p : p + 1]))
-        _, key_bias, value_bias = (heads(part[None]) for part in np.split(bias, 3))
+        _, key, value = (heads(part) for part in project(model.compression, long[p : p + 1]))
+        key_bias, value_bias = (heads(part[None]) for part in np.split(bias, 2))
         products[:, p % window] = ((key - key_bias) @ queries.transpose(0, 2, 1))[:, 0]
         values[:, p % window] = (value - value_bias)[:, 0]
     kept = np.concatenate([np.zeros((model.work_frames, WIDTH)), work])[-model.work_frames :]
     positions = reference.array(model.positions)[: model.config.long_samples]
-    _, keys, shares = (heads(part) for part in reference.project(model.compression, positions))
+    _, keys, shares = (heads(part) for part in project(model.compression, positions))
     return products, values, kept, len(frames), constants(model), keys @ queries.transpose(0, 2, 1), shares
 
 
 def testra_terms(model: TeSTra, frames: Array) -> tuple[Array, Array, Array, int]:
     """Logits, decayed logits and values of the samples, and how many there are; ``(H, Q, m)`` and ``(H, m, E/H)``."""
     taken = embeddings(model, frames)[1][: max(0, len(frames) - model.work_frames) : model.config.long_stride]
-    _, keys, values = (heads(part) for part in reference.project(model.compression, taken))
+    _, keys, values = (heads(part) for part in project(model.compression, taken))
     logits = scaled(model) @ keys.transpose(0, 2, 1)
     age = len(taken) - 1 - np.arange(len(taken))
     return logits, logits + math.log(model.config.decay) * age, values, len(taken)
@@ -159,7 +165,7 @@ def testra_state(model: TeSTra, frames: Array) -> tuple[Any, ...]:
         memory = peak, largest + 1, terms.sum(2), terms @ values
     else:
         memory = np.full(shape, -math.inf), np.zeros(shape, int), np.zeros(shape), np.zeros((*shape, WIDTH // HEADS))
-    _, keys, recent = (heads(part) for part in reference.project(model.compression, long[-size:]))
+    _, keys, recent = (heads(part) for part in project(model.compression, long[-size:]))
     absent = ((0, 0), (max(0, size - len(frames)), 0), (0, 0))
     products = np.pad(keys @ scaled(model).transpose(0, 2, 1), absent)
     kept = np.pad(work[-size:], absent[1:])
@@ -185,4 +191,9 @@ def memory_subjects() -> Iterator[dict[str, Any]]:
         if published == "lstr":
             yield subject | {"clip": lstr, "remember": lstr_state}
         else:
-            yield subject | {"clip": testra, "remember": testra_state, "reach": lambda _: WHOLE_PAST}
+            yield subject | {
+                "clip": testra,
+                "remember": testra_state,
+                "reach": lambda _: WHOLE_PAST,
+                "wide_parts": True,
+            }

@@ -64,6 +64,7 @@ class Subject:
         retroactive: A step brings the whole window up to date, and ``forward`` takes clips, not streams.
         reach: Frames that one answer depends on, for a window of N frames.
         wide_state: The state is kept in float32 at least, whatever the dtype of the weights.
+        wide_parts: Parts of it are, and others in the dtype of the weights.
         delay: Steps from a frame to its answer, for a window of N frames; until the first is due, answers are zeros.
     """
 
@@ -76,13 +77,15 @@ class Subject:
     reach: Callable[[int], int] = lambda window: window
     delay: Callable[[int], int] = lambda _: 0
     wide_state: bool = False
+    wide_parts: bool = False
 
     def __str__(self) -> str:
         return self.name
 
-    def state_dtype(self, dtype: torch.dtype) -> torch.dtype:
-        """Return the dtype of the state for weights of a dtype."""
-        return torch.promote_types(dtype, torch.float32) if self.wide_state else dtype
+    def state_dtypes(self, dtype: torch.dtype) -> set[torch.dtype]:
+        """Return the dtypes of the state, its counters aside, for weights of a dtype."""
+        wide = {torch.promote_types(dtype, torch.float32)} if self.wide_state or self.wide_parts else set[torch.dtype]()
+        return wide if self.wide_state else wide | {dtype}
 
 
 def _attention(kind: type[AttentionProjections], window: int, *, bias: bool = False) -> Module:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from coadtr.layers import AttentionProjections, CrossAttention, LandmarkProjections
+from coadtr.layers.memory import MemoryAttention
 from tests.laws.subjects import SUBJECTS, Subject, assert_near, every_subject, forward, make, random, run, slow
 
 WINDOW, LENGTH = 5, 23
@@ -25,7 +26,7 @@ def sharpened(subject: Subject, scale: float, window: int = WINDOW) -> Any:
         if isinstance(part, AttentionProjections):
             with torch.no_grad():
                 part.in_proj.weight[: part.embed_dim] *= scale
-        elif isinstance(part, CrossAttention):
+        elif isinstance(part, CrossAttention | MemoryAttention):
             with torch.no_grad():
                 part.q_proj.weight *= scale
         elif isinstance(part, LandmarkProjections):

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from coadtr.models import OnlineModel, build_model, preset
+from coadtr.models import OnlineModel, build_model
+from tests.models.sizes import small
 
 WINDOW, LENGTH, STREAMS = 6, 20, 2
 
@@ -25,6 +26,9 @@ every_model = pytest.mark.parametrize(
         ("nystroem", 2),
         ("lstr", 2),
         ("testra", 2),
+        ("miniroad", 1),
+        ("trn", 1),
+        ("grab", 1),
     ],
 )
 
@@ -41,9 +45,11 @@ class Step(nn.Module):
 
 
 def make(name: str, depth: int) -> OnlineModel:
-    sizes = {"embed_dim": 32, "num_heads": 4, "ff_dim": 16, "window": WINDOW, "depth": depth}
-    memory = {"work_frames": 2, "long_stride": 2} if name in ("lstr", "testra") else {}
-    return build_model(preset(name, input_dim=5, num_classes=3, **sizes, **memory)).eval().requires_grad_(False)
+    wanted = {"embed_dim": 32, "num_heads": 4, "ff_dim": 16, "window": WINDOW, "depth": depth}
+    if name in ("lstr", "testra"):
+        wanted |= {"work_frames": 2, "long_stride": 2}
+    config = small(name, input_dim=5, num_classes=3, **wanted)
+    return build_model(config).eval().requires_grad_(False)
 
 
 def run(step: Any, model: OnlineModel, frames: Tensor) -> Tensor:

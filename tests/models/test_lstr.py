@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from coadtr.errors import CheckpointError, ConfigError, ShapeError
-from coadtr.layers import state_bytes, state_tensors
+from coadtr.layers import Int8Linear, in_precision, state_bytes, state_tensors
 from coadtr.models import LSTR, LSTRConfig, build_model, load_published, preset
 from tests.laws import models_memory
 from tests.models.test_published import read
@@ -109,6 +110,30 @@ def test_a_short_clip_counts_as_a_stream_that_began_there(length: int) -> None:
         torch.testing.assert_close(model.answer_clip(clip), learnt[:, -1], atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("length", [4, 5, 12, 19, 20])
+def test_a_clip_that_begins_before_its_video_is_answered_as_the_short_one(length: int) -> None:
+    model, clip = make(normalise=True), torch.randn(2, length, 5, dtype=torch.float64)
+    assert model.shortest_clip == model.work_frames == 4
+    model.inputs.set_statistics(torch.full((5,), 3.0), torch.ones(5))
+    padded, first = F.pad(clip, (0, 0, 20 - length, 0)), torch.tensor([length - 20] * 2)
+    with torch.no_grad():
+        expected = model.learn_clip(clip).now
+        torch.testing.assert_close(model.learn_clip(padded, first).now, expected, atol=1e-12, rtol=0)
+        torch.testing.assert_close(model.answer_clip(padded, first), expected[:, -1], atol=1e-12, rtol=0)
+        mixed = torch.cat([padded, torch.randn_like(padded)])
+        learnt = model.learn_clip(mixed, torch.tensor([*first, 0, 30])).now
+        torch.testing.assert_close(learnt, torch.cat([expected, model.learn_clip(mixed[2:]).now]), atol=1e-12, rtol=0)
+
+
+def test_embeddings_are_dropped_out_in_clips_and_in_sequences() -> None:
+    """With all of them dropped out, no answer depends on the frames."""
+    model, frames = make().train(), torch.randn(2, 20, 5, dtype=torch.float64)
+    model.drop.p = 1.0
+    expected = model.learn_clip(torch.zeros_like(frames)).now[:, -1]
+    assert torch.equal(model.learn_clip(frames).now[:, -1], expected)
+    torch.testing.assert_close(model.learn_sequence(frames).now[:, -1], expected, atol=1e-12, rtol=0)
+
+
 def test_a_window_within_the_work_memory_has_no_long_one() -> None:
     model = make(window=3)
     assert (model.work_frames, model.config.long_frames, model.config.long_samples) == (3, 0, 0)
@@ -118,6 +143,20 @@ def test_a_window_within_the_work_memory_has_no_long_one() -> None:
         for t in range(8):
             expected = model.answer_clip(frames[:, max(0, t - 2) : t + 1])
             torch.testing.assert_close(answers[:, t], expected, atol=1e-12, rtol=0)
+
+
+def test_no_step_in_int8_rebuilds_a_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, frames = make().float(), torch.randn(1, 9, 5)
+    with torch.no_grad():
+        expected, lowered = model(frames), in_precision(model, "int8")
+        state = lowered.init_state(1)
+
+        def refuse(_: Int8Linear) -> Tensor:
+            raise AssertionError("the matrix was rebuilt")
+
+        monkeypatch.setattr(Int8Linear, "weight", property(refuse))
+        answers, _ = lowered.steps(frames.bfloat16(), state)
+    torch.testing.assert_close(answers.float(), expected, atol=0.06, rtol=0)
 
 
 def test_every_weight_is_learnt_from_clips_and_from_sequences() -> None:

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from coadtr.errors import ConfigError, ShapeError
+from coadtr.layers import Int8Linear, in_precision
 from coadtr.layers.smoothing import BLOCK, init_smoothed, smooth
 from coadtr.models import TeSTra, TeSTraConfig
 from tests.laws import models_memory
@@ -127,6 +130,55 @@ def test_a_clip_is_a_stream_that_began_there(length: int, stride: int) -> None:
         torch.testing.assert_close(model.answer_clip(clip, first), learnt[:, -1], atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("length", [4, 5, 12, 19, 20])
+@pytest.mark.parametrize("stride", [1, 3])
+def test_a_clip_that_begins_before_its_video_is_answered_as_the_short_one(length: int, stride: int) -> None:
+    model, clip = make(normalise=True, long_stride=stride), torch.randn(2, length, 5, dtype=torch.float64)
+    assert model.shortest_clip == model.work_frames == 4
+    model.inputs.set_statistics(torch.full((5,), 3.0), torch.ones(5))
+    padded, first = F.pad(clip, (0, 0, 20 - length, 0)), torch.tensor([length - 20] * 2)
+    with torch.no_grad():
+        expected = model.learn_clip(clip).now
+        torch.testing.assert_close(model.learn_clip(padded, first).now, expected, atol=1e-12, rtol=0)
+        torch.testing.assert_close(model.answer_clip(padded, first), expected[:, -1], atol=1e-12, rtol=0)
+        mixed, firsts = torch.cat([padded, torch.randn_like(padded)]), torch.tensor([*first, 0, 31])
+        learnt = model.learn_clip(mixed, firsts).now
+        others = model.learn_clip(mixed[2:], firsts[2:]).now
+        torch.testing.assert_close(learnt, torch.cat([expected, others]), atol=1e-12, rtol=0)
+
+
+def test_a_frame_that_is_passed_over_leaves_no_trace_even_if_it_is_not_finite() -> None:
+    model, frames = make(long_stride=3), torch.randn(2, 30, 5, dtype=torch.float64)
+    broken = frames.clone()
+    broken[:, 4] = float("nan")  # 4 is no multiple of the stride; it leaves the work memory at frame 8
+    with torch.no_grad():
+        expected = model(frames)[:, 8:]
+        torch.testing.assert_close(model(broken)[:, 8:], expected, atol=0, rtol=0)
+        torch.testing.assert_close(model.answer_clip(broken), expected[:, -1], atol=1e-12, rtol=0)
+        answers, state = [], model.init_state(2)
+        for frame in broken.unbind(1):
+            answer, state = model.step(frame, state)
+            answers.append(answer)
+        torch.testing.assert_close(torch.stack(answers[8:], 1), expected, atol=1e-12, rtol=0)
+        assert torch.stack(answers[4:8]).isnan().all()
+        assert torch.stack(answers[:4]).isfinite().all()
+
+
+def test_the_memory_of_a_model_in_bfloat16_is_kept_in_float32() -> None:
+    state = make().bfloat16().init_state(2)
+    assert {leaf.dtype for leaf in state.memory} == {torch.float32, torch.int64}
+    assert state.products.dtype == state.values.dtype == state.work.dtype == torch.bfloat16
+
+
+def test_a_count_of_thousands_grows_in_bfloat16() -> None:
+    """Kept in bfloat16 the sum of samples that count alike would stop at 256."""
+    memory, one = init_smoothed(1, 1, 1, 1, torch.zeros((), dtype=torch.bfloat16)), torch.ones(1, 1, 50, 1).bfloat16()
+    entering = torch.ones(1, 50, dtype=torch.bool)
+    for t in range(0, 2000, 50):
+        _, memory = smooth(memory, one, one, entering, samples=torch.tensor([t]), decay=1.0)
+    assert memory.total.item() == memory.sums.item() == 2000
+
+
 def test_sequences_are_learnt_from_in_blocks_of_clips() -> None:
     model, frames = make(), torch.randn(2, 30, 5, dtype=torch.float64)
     clips = [model.learn_clip(frames[:, : t + 1]).now for t in range(30)]
@@ -147,6 +199,20 @@ def test_sequences_are_learnt_from_in_blocks_of_clips() -> None:
     assert starts == {0, 1, 2, 3}
 
 
+def test_no_step_in_int8_rebuilds_a_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, frames = make().float(), torch.randn(1, 9, 5)
+    with torch.no_grad():
+        expected, lowered = model(frames), in_precision(model, "int8")
+        state = lowered.init_state(1)
+
+        def refuse(_: Int8Linear) -> Tensor:
+            raise AssertionError("the matrix was rebuilt")
+
+        monkeypatch.setattr(Int8Linear, "weight", property(refuse))
+        answers, _ = lowered.steps(frames.bfloat16(), state)
+    torch.testing.assert_close(answers.float(), expected, atol=0.06, rtol=0)
+
+
 def test_every_weight_is_learnt_from_clips_and_from_sequences() -> None:
     for learn in ("learn_clip", "learn_sequence"):
         model = make(dropout=0.1, attention_dropout=0.1).train()
@@ -154,12 +220,40 @@ def test_every_weight_is_learnt_from_clips_and_from_sequences() -> None:
         assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
 
 
-def test_gradients_through_the_scan_are_those_of_the_clip() -> None:
+@pytest.mark.parametrize(("stride", "decay"), [(1, 0.9), (1, 1.0), (3, 0.9)])
+@pytest.mark.parametrize("loud", [None, 0, 3, 4, 7])
+def test_gradients_through_the_smoothed_memory_are_those_of_finite_differences(
+    stride: int, decay: float, loud: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over three blocks, from a memory that came from another call, with and without a sample that outweighs all."""
+    monkeypatch.setattr("coadtr.layers.smoothing.BLOCK", 4)
+    torch.manual_seed(1)
+    products = torch.randn(1, 1, 11, 2, dtype=torch.float64)
+    if loud is not None:
+        products[:, :, loud] += 4
+    values = torch.randn(1, 1, 11, 2, dtype=torch.float64)
+    enters = (torch.arange(11) % stride == 0).unsqueeze(0)
+
+    def means(products: Tensor, values: Tensor) -> Tensor:
+        memory, samples, answers = init_smoothed(1, 1, 2, 2, products), torch.tensor([0]), []
+        for part in (slice(0, 2), slice(2, 11)):
+            taken = products[:, :, part], values[:, :, part], enters[:, part]
+            mean, memory = smooth(memory, *taken, samples=samples, decay=decay)
+            samples = samples + enters[:, part].sum(1)
+            answers.append(mean)
+        return torch.cat(answers, 1)
+
+    assert torch.autograd.gradcheck(means, (products.requires_grad_(), values.requires_grad_()))
+
+
+def test_gradients_through_the_scan_are_those_of_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coadtr.layers.smoothing.BLOCK", 4)
     model, frames = make(decay=0.9), torch.randn(1, 20, 5, dtype=torch.float64)
+    clips = torch.cat([model.answer_clip(frames[:, : t + 1]) for t in range(20)])
     gradients = []
-    for answer in (model(frames)[:, -1], model.answer_clip(frames)):
+    for answers in (model(frames), clips):
         model.zero_grad()
-        answer.square().sum().backward()
+        answers.square().sum().backward()
         gradients.append([parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-10, rtol=0)

@@ -14,7 +14,7 @@ from torchvision.ops import sigmoid_focal_loss
 from coadtr.data import NO_LOSS
 from coadtr.errors import ConfigError, ShapeError
 from coadtr.scoring import Head
-from coadtr.training.losses import FrameLoss, LossSettings, class_weights, frame_loss
+from coadtr.training.losses import FrameLoss, LossSettings, class_weights
 
 COUNTS = (50, 30, 0, 20)
 
@@ -30,22 +30,24 @@ def test_index_labels_average_over_the_frames_that_carry_loss() -> None:
     logits, labels = torch.randn(2, 5, 4), torch.randint(4, (2, 5))
     labels[0, :3] = -100
     kept = labels != -100
-    torch.testing.assert_close(frame_loss(logits, labels), F.cross_entropy(logits[kept], labels[kept]))
+    total, count = FrameLoss()(logits, labels)
+    torch.testing.assert_close(total / count, F.cross_entropy(logits[kept], labels[kept]))
 
 
 def test_multi_hot_labels_sum_over_classes_and_average_over_frames() -> None:
     logits, labels = torch.randn(2, 5, 4), torch.randint(2, (2, 5, 4)).float()
     mask = torch.tensor([[True, False, True, True, False]]).expand(2, 5)
     each = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").sum(-1)
-    torch.testing.assert_close(frame_loss(logits, labels, mask), each[mask].mean())
-    torch.testing.assert_close(frame_loss(logits, labels), each.mean())
+    for kept in (mask, None):
+        total, count = FrameLoss(head="sigmoid")(logits, labels, kept)
+        torch.testing.assert_close(total / count, each.mean() if kept is None else each[kept].mean())
 
 
 def test_no_frame_with_loss_gives_zero_and_no_gradient() -> None:
     logits = torch.randn(1, 3, 4, requires_grad=True)
-    loss = frame_loss(logits, torch.full((1, 3), -100))
+    loss, count = FrameLoss()(logits, torch.full((1, 3), -100))
     loss.backward()
-    assert loss.item() == 0
+    assert (loss.item(), count.item()) == (0, 0)
     assert logits.grad is not None
     assert not logits.grad.any()
 

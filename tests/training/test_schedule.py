@@ -51,11 +51,11 @@ def test_after_the_warm_up_epochs_count_from_the_start_of_the_run(schedule: Sche
     assert rate(1.0) == rate(1.99) == pytest.approx(after)
 
 
-def test_the_cosine_ends_at_its_final_factor() -> None:
-    rates = [learning_rate(epoch, rate=3.0, schedule="cosine", max_epochs=6, final_factor=0.1) for epoch in range(7)]
+def test_the_cosine_falls_to_zero() -> None:
+    rates = [learning_rate(epoch, rate=3.0, schedule="cosine", max_epochs=6) for epoch in range(7)]
     assert rates[0] == pytest.approx(3.0)
-    assert rates[3] == pytest.approx(3.0 * (1 + 0.1) / 2)
-    assert rates[6] == pytest.approx(0.3)
+    assert rates[3] == pytest.approx(1.5)
+    assert rates[6] == pytest.approx(0.0)
     assert rates == sorted(rates, reverse=True)
 
 

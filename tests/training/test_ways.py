@@ -95,10 +95,12 @@ def test_the_rate_warms_up_by_the_step_and_falls_by_the_epoch(make_store: MakeSt
     np.testing.assert_allclose(rates[2], 0.25e-3, rtol=1e-12)
 
 
+@pytest.mark.parametrize("validate_every", [1, 2])
 def test_the_exported_weights_are_the_average_and_the_run_goes_on_exactly(
-    make_store: MakeStore, tmp_path: Path
+    make_store: MakeStore, tmp_path: Path, validate_every: int
 ) -> None:
-    store, wanted, watch = make_store(), settings(max_epochs=3, ema_decay=0.9), Watch()
+    store, watch = make_store(), Watch()
+    wanted = settings(max_epochs=3, ema_decay=0.9, validate_every=validate_every)
     whole = train(store, MODEL, wanted, tmp_path / "whole", progress=False, callbacks=[watch])
     average = watch.heads[0]
     expected = {}
@@ -128,6 +130,34 @@ def test_accumulated_batches_make_the_step_of_a_larger_one(make_store: MakeStore
         torch.testing.assert_close(tensor, weights(two)[name], atol=2e-6, rtol=0)
 
 
+class Gradients(Callback):
+    """Write down the gradient of each step."""
+
+    def __init__(self) -> None:
+        self.heads: list[torch.Tensor] = []
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        gradient = pl_module.get_parameter("model.head.weight").grad
+        assert gradient is not None
+        self.heads.append(gradient.clone())
+
+
+def test_batches_left_over_at_the_end_of_an_epoch_make_a_whole_step(make_store: MakeStore, tmp_path: Path) -> None:
+    # Weights that stay as they are, so that gradients can be compared.
+    store, found = make_store(), {}
+    for accumulate in (1, 4):
+        wanted = settings(
+            sampling="windows", stride=8, batch_size=6, max_epochs=1, learning_rate=1e-30, accumulate=accumulate
+        )
+        watch = Gradients()
+        model = {**MODEL, "dropout": 0.0}
+        train(store, model, wanted, tmp_path / f"run{accumulate}", progress=False, callbacks=[watch])
+        found[accumulate] = watch.heads
+    assert [len(heads) for heads in found.values()] == [5, 2]
+    torch.testing.assert_close(found[4][0], torch.stack(found[1][:4]).mean(0), atol=1e-7, rtol=1e-5)
+    torch.testing.assert_close(found[4][1], found[1][4], atol=1e-7, rtol=1e-5)
+
+
 def Clips(store: FeatureStore) -> Any:  # noqa: N802
     from coadtr.data import ClipDataset  # noqa: PLC0415
 
@@ -135,8 +165,10 @@ def Clips(store: FeatureStore) -> Any:  # noqa: N802
 
 
 def test_epochs_between_validations_have_no_score(make_store: MakeStore, tmp_path: Path) -> None:
-    store, wanted = make_store(), settings(max_epochs=5, validate_every=2)
-    result = train(store, MODEL, wanted, tmp_path / "run", progress=False)
+    store, wanted, said = make_store(), settings(max_epochs=5, validate_every=2), list[str]()
+    result = train(store, MODEL, wanted, tmp_path / "run", progress=False, say=said.append)
+    assert ["val_mAP" in line for line in said[1:]] == [False, True, False, True, False]
+    assert ["val_loss" in line for line in said[1:]] == [False, True, False, True, False]
     assert result.epoch in (1, 3)
     assert curve(tmp_path / "run")["val_mAP"].isna().tolist() == [True, False, True, False, True]
     last = export_run(tmp_path / "run", tmp_path / "last", which="last")
@@ -183,6 +215,8 @@ def test_the_decoder_learns_the_frames_ahead(make_store: MakeStore, tmp_path: Pa
 @pytest.mark.parametrize("multi_hot", [False, True], ids=["one_hot", "multi_hot"])
 def test_every_way_learns(make_store: MakeStore, tmp_path: Path, changes: dict[str, Any], *, multi_hot: bool) -> None:
     result = train(make_store(multi_hot=multi_hot), MODEL, settings(**changes), tmp_path / "run", progress=False)
+    losses = curve(tmp_path / "run")[["train_loss", "val_loss"]]
+    assert (losses.iloc[-1] < 0.9 * losses.iloc[0]).all()
     assert result.validation_map > 0.5
     assert load(result.checkpoint).spec.head == ("sigmoid" if multi_hot else "softmax")
 
@@ -196,6 +230,28 @@ def test_a_compiled_run_learns_what_a_plain_one_learns(make_store: MakeStore, tm
         torch.testing.assert_close(tensor, weights(compiled)[name], atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
+def test_compiling_without_a_compiler_ends_in_one_line(
+    make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor import config  # noqa: PLC0415 - slow to import
+
+    monkeypatch.setattr(config.cpp, "cxx", (None, "no-such-compiler"))
+    monkeypatch.setattr(config, "force_disable_caches", True)
+    torch._dynamo.reset()
+    with pytest.raises(
+        TrainingError, match=r"^trainer\.compile=true needs a C\+\+ compiler .*: install one, or say"
+    ) as e:
+        train(make_store(), MODEL, settings(compile=True), tmp_path / "run", progress=False)
+    assert "\n" not in str(e.value)
+
+
+def test_half_precision_on_a_cpu_is_refused_rather_than_replaced(make_store: MakeStore, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^precision=16-mixed needs a GPU: use bf16-mixed or 32-true"):
+        train(make_store(), MODEL, settings(precision="16-mixed"), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 class RunOut(Callback):
     """Fail in the second epoch as torch does when there is no memory left."""
 
@@ -205,6 +261,21 @@ class RunOut(Callback):
     def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
         if trainer.current_epoch == 1:
             raise self.error
+
+
+def test_what_the_compiler_cannot_do_ends_in_one_line(make_store: MakeStore, tmp_path: Path) -> None:
+    from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415 - slow to import
+
+    with pytest.raises(
+        TrainingError, match=r"^trainer\.compile=true .* \(InvalidCxxCompiler: none\): install one"
+    ) as e:
+        train(
+            make_store(), MODEL, settings(), tmp_path / "run", progress=False,
+            callbacks=[RunOut(TorchDynamoException("InvalidCxxCompiler: none\n\nSet TORCHDYNAMO_VERBOSE=1"))],
+        )  # fmt: skip
+    assert str(e.value).endswith(
+        f"or say trainer.compile=false; the best epoch so far is kept: coadtr export run={tmp_path / 'run'}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -276,9 +347,31 @@ def test_validation_videos_without_an_action_are_refused(tmp_path: Path) -> None
     [
         ({"ema_decay": 1.0}, r"^ema_decay must be below 1, got 1\.0"),
         ({"warmup_epochs": 9.0}, r"^warmup_epochs must be below 4, got 9\.0"),
-        ({"patience": -1}, "^patience must not be negative, got -1"),
+        ({"patience": -1}, "^patience must be a whole number of at least 0, got -1"),
+        ({"weight_decay": -1.0}, r"^weight_decay must not be negative, got -1\.0"),
         ({"accumulate": 0}, "^accumulate must be a whole number of at least 1, got 0"),
         ({"optimizer": "sgd"}, "^optimizer must be one of adam, adamw, got 'sgd'"),
+        ({"batch_size": True}, "^batch_size must be a whole number of at least 1, got True"),
+        ({"devices": True}, "^devices must be a whole number of at least 1, got True"),
+        ({"workers": False}, "^workers must be a whole number of at least 0, got False"),
+        ({"patience": "1"}, "^patience must be a whole number of at least 0, got '1'"),
+        ({"compile": "no"}, "^compile must be a bool, got 'no'"),
+        ({"deterministic": "no"}, "^deterministic must be a bool, got 'no'"),
+        ({"learning_rate": "1e-3"}, "^learning_rate must be a number, got '1e-3'"),
+        ({"loss": {"kind": "focal"}}, "^loss must be of LossSettings, got {'kind': 'focal'}"),
+        ({"augmentation": None}, "^augmentation must be of AugmentationSettings, got None"),
+        *(
+            ({name: value}, f"^{name} must be finite, got {value}")
+            for name in (
+                "learning_rate",
+                "weight_decay",
+                "step_factor",
+                "gradient_clip",
+                "warmup_epochs",
+                "ema_decay",
+            )
+            for value in (math.nan, math.inf)
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused(changes: dict[str, Any], said: str) -> None:
@@ -287,25 +380,36 @@ def test_settings_that_cannot_work_are_refused(changes: dict[str, Any], said: st
 
 
 SCRIPT = """
-import json, sys
+import json, os, signal, sys
+from pytorch_lightning.callbacks import Callback
 from coadtr.data import FeatureStore
 from coadtr.training import TrainingSettings, train
+from coadtr.training.losses import LossSettings
+
+class Die(Callback):
+    def on_train_batch_end(self, trainer, pl_module, *rest):
+        if os.environ.get("DIE") == f"{trainer.global_rank} {trainer.current_epoch} {rest[2]}":
+            os.kill(os.getpid(), signal.SIGKILL)
+
 model, wanted, store, out = json.loads(sys.argv[1])
-train(FeatureStore(store), model, TrainingSettings(**wanted), out, progress=False)
+wanted["loss"] = LossSettings(**wanted.pop("loss", {}))
+train(FeatureStore(store), model, TrainingSettings(**wanted), out, progress=False, callbacks=[Die()])
 """
 
 
-def run_in_processes(folder: Path, count: int, model: Any, wanted: dict[str, Any], store: FeatureStore) -> Path:
-    """Train in several processes that torchrun starts; return the run's folder."""
+def run_in_processes(
+    folder: Path, count: int, model: Any, wanted: dict[str, Any], store: FeatureStore, *, die: str = ""
+) -> Path:
+    """Train in several processes that torchrun starts; return the run's folder. ``die``: rank, epoch, batch."""
     script, out = folder / "script.py", folder / f"run{count}"
     script.write_text(textwrap.dedent(SCRIPT))
     told = json.dumps([model, {"accelerator": "cpu", **wanted}, str(store.path), str(out)])
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     done = subprocess.run(  # noqa: S603
         [*command, str(script), told], capture_output=True, text=True, check=False, timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "DIE": die},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert (done.returncode == 0) == (not die), done.stderr[-2000:]
     return out
 
 
@@ -330,6 +434,27 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(
     assert result.origin["metric"]["epoch"] == one.epoch
     for name, tensor in weights(one).items():
         torch.testing.assert_close(tensor, result.model.state_dict()[name], atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_two_processes_of_which_one_was_killed_end_as_one_alone_in_every_way(
+    make_store: MakeStore, tmp_path: Path
+) -> None:
+    store, model = make_store(splits="ttttvvvx"), {**OADTR, "dropout": 0.0}
+    loss: dict[str, Any] = {"class_weights": "balanced", "label_smoothing": 0.1}
+    wanted: dict[str, Any] = {
+        "max_epochs": 4, "sampling": "windows", "stride": 3, "accumulate": 3, "learning_rate": 1e-2, "ema_decay": 0.9,
+        "validate_every": 2, "warmup_epochs": 0.5,
+    }  # fmt: skip
+    both = {**wanted, "batch_size": 8, "devices": 2}
+    run_in_processes(tmp_path, 2, model, {**both, "loss": loss}, store, die="1 2 1")
+    assert not (tmp_path / "run2/checkpoint").exists()
+    two = load(run_in_processes(tmp_path, 2, model, {**both, "loss": loss}, store) / "checkpoint")
+    alone = TrainingSettings(**{"accelerator": "cpu", **wanted, "batch_size": 16, "loss": LossSettings(**loss)})
+    one = train(store, model, alone, tmp_path / "one", progress=False)
+    assert two.origin["metric"]["epoch"] == one.epoch
+    for name, tensor in weights(one).items():
+        torch.testing.assert_close(tensor, two.model.state_dict()[name], atol=1e-5, rtol=0)
 
 
 def test_a_run_killed_by_the_system_in_the_middle_of_an_epoch_ends_as_an_uninterrupted_one(
