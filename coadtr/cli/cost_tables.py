@@ -58,9 +58,8 @@ def cost_table(found: Mapping[str, Any]) -> Table:
         processor = machine["cpu"] if on_cpu else machine["gpu"]
         rows["machine"] = f"{processor}, {machine['threads']} thread{'s' * (machine['threads'] != 1)}"
     config = found["model"]
-    title = (
-        f"{config['kind']}, depth {config['depth']}, {config['input_dim']} channels, {config['num_classes']} classes"
-    )
+    depth = f", depth {config['depth']}" if "depth" in config else ""
+    title = f"{config['kind']}{depth}, {config['input_dim']} channels, {config['num_classes']} classes"
     table = Table(title=title, show_header=False, title_justify="left")
     for name, value in rows.items():
         table.add_row(name, value)

@@ -23,7 +23,7 @@ from coadtr.evaluation import (
     write_report,
 )
 
-__all__ = ["main", "replay_task"]
+__all__ = ["main", "replay_task", "results_beside"]
 
 
 def main(cfg: DictConfig) -> None:
@@ -35,7 +35,7 @@ def main(cfg: DictConfig) -> None:
     if settings["threads"] is not None:
         torch.set_num_threads(whole(settings, "threads", least=1))
     source = a_path(settings, "checkpoint")
-    out = source.resolve().parent / "replay" if settings["out"] is None else a_path(settings, "out")
+    out = results_beside(source.resolve()) if settings["out"] is None else a_path(settings, "out")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file: name a folder for the report and the scores")
     if out.resolve() == source.resolve():
@@ -55,6 +55,12 @@ def main(cfg: DictConfig) -> None:
         console = Console()
         console.print(render_report(report))
         console.print(f"written to {out / 'report.json'} and {out / 'scores.h5'}", soft_wrap=True, highlight=False)
+
+
+def results_beside(checkpoint: Path) -> Path:
+    """Name the folder of the results: in its run, or beside a checkpoint that may have others for neighbours."""
+    name = "replay" if (checkpoint.parent / "run.json").exists() else f"{checkpoint.name}-replay"
+    return checkpoint.parent / name
 
 
 def replay_task(task: ReplayTask, out: Path, ranks: Ranks | None = None) -> dict[str, Any] | None:

@@ -48,7 +48,7 @@ class SingleOutputStack(nn.Module):
                   each block attends the last N outputs of the one below, as they were given
         forward   all t at once, each block under the band mask 0 <= t - s < N
 
-    ``step`` is sequence-exact: T steps from a fresh state equal ``forward`` on the T frames. An output is never
+    ``step`` is sequence-exact: T steps from a fresh state equal ``forward`` on T (finite) frames. An output is never
     brought up to date, so an answer looks back further than N frames, over those that were given before it:
     :attr:`receptive_field` is L(N - 1) + 1. (:class:`ContinualEncoder` brings the window up to date, and looks back N
     frames at any depth.) Cost of a step: L (4 E^2 + 2 N E + 2 E F) multiply-accumulates with feed-forward width F, for

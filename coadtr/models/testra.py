@@ -74,8 +74,9 @@ class TeSTra(MemoryModel):
     decaying numerator and denominator, relative to the largest term, hold it: a step costs the same at any age.
     The work memory of the last W frames is run anew, in the last layer for the newest frame alone.
 
-    A step is sequence-exact: T steps equal `forward` on T (finite) frames, which takes the memory through the sequence by a scan and answers
-    the window that ends at each frame; an answer depends on all frames before. A memory without any frame answers zero.
+    A step is sequence-exact: T steps equal `forward` on T (finite) frames, which takes the memory through the sequence
+    by a scan and answers the window that ends at each; an answer depends on all frames before. A memory without any
+    frame answers zero.
     The box kernel of the paper is not offered: taking a frame off the sums again leaves its rounding error behind, and
     what stays exact, summing the last n frames anew, is `LSTR` without positions.
 

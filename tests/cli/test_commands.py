@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import coadtr
+from coadtr.cli.replay import results_beside
 from coadtr.data import FeatureStore, ScoreFile, read_scores
 from coadtr.evaluation import mean_average_precision, per_frame_average_precision, published_macs
 from coadtr.models import preset
@@ -230,6 +231,22 @@ def test_the_published_table_has_the_published_digits(shared_reference: Path, tm
     assert len(wanted) == 5
     for name, cells in wanted.items():
         assert printed[name] == cells, name
+
+
+@pytest.mark.parametrize("name", ["grab", "miniroad", "nystroem"])
+def test_cost_of_models_without_a_depth_and_others(tmp_path: Path, name: str) -> None:
+    out = succeed("cost", f"model={name}", "features=exercises", "model.embed_dim=16", folder=tmp_path)
+    assert out.startswith(name)
+    assert "multiply-accumulates" in out
+
+
+def test_a_checkpoint_outside_of_a_run_has_results_of_its_own_name(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "x"
+    for folder in (run / "checkpoint", tmp_path / "kept" / "small"):
+        folder.mkdir(parents=True)
+    (run / "run.json").touch()
+    assert results_beside(run / "checkpoint") == run / "replay"
+    assert results_beside(tmp_path / "kept/small") == tmp_path / "kept" / "small-replay"
 
 
 def test_cost_of_one_model(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from omegaconf import OmegaConf
 
 from coadtr.cli import processes, train
 from coadtr.cli.processes import run_processes, started_outside
@@ -23,6 +24,11 @@ from tests.cli.calling import SMALL, call, contents, environment, spawn, succeed
 from tests.cli.conftest import write_store
 
 RUN = (*SMALL, "dataset.path=data.h5", "trainer.max_epochs=2", "model.dropout=0.0", "seed=3")
+
+
+def composed_settings(text: str) -> Any:
+    """Read what ``--cfg job`` prints."""
+    return OmegaConf.create(text)
 
 
 def curves(run: Path) -> pd.DataFrame:
@@ -215,12 +221,12 @@ def test_a_process_is_told_what_the_user_and_a_sweep_have_settled(
         given = ("train", "-cd", "mine", *words, search, f'out="{out}"')
         assert call(*given, folder=tmp_path).err == "coadtr: error: caught\n"
         composed = succeed(*commands[-1][3:], "--cfg", "job", folder=tmp_path)
-        told = yaml.safe_load(composed)
+        told = composed_settings(composed)
         assert (told["out"], told["dataset"]["path"], told["model"]["window"]) == (out, "data.h5", 4)
         assert told["progress"] is False, "as no terminal watches"
     sweep = ("train", "-m", "-cd", "mine", *words, search, "hydra.sweep.dir=mine/sweep", "seed=0,1")
     call(*sweep, folder=tmp_path)
-    assert [yaml.safe_load(succeed(*one[3:], "--cfg", "job", folder=tmp_path))["out"] for one in commands[2:]] == [
+    assert [composed_settings(succeed(*one[3:], "--cfg", "job", folder=tmp_path))["out"] for one in commands[2:]] == [
         f"mine/sweep/seed-{seed}" for seed in (0, 1)
     ]
 

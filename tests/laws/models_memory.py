@@ -196,4 +196,5 @@ def memory_subjects() -> Iterator[dict[str, Any]]:
                 "remember": testra_state,
                 "reach": lambda _: WHOLE_PAST,
                 "wide_parts": True,
+                "roundings": 1.5,  # two compressions, then a decoder
             }

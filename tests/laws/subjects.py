@@ -65,6 +65,7 @@ class Subject:
         reach: Frames that one answer depends on, for a window of N frames.
         wide_state: The state is kept in float32 at least, whatever the dtype of the weights.
         wide_parts: Parts of it are, and others in the dtype of the weights.
+        roundings: How many times the tolerance of half precision it may take, where it rounds more often than others.
         delay: Steps from a frame to its answer, for a window of N frames; until the first is due, answers are zeros.
     """
 
@@ -77,6 +78,7 @@ class Subject:
     reach: Callable[[int], int] = lambda window: window
     delay: Callable[[int], int] = lambda _: 0
     wide_state: bool = False
+    roundings: float = 1.0
     wide_parts: bool = False
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The scan against a loop over time, the averages of a constant, horizons at the start, refusals. (Steps: tests/laws.)"""
+"""The scan against a loop over time, the averages of a constant, horizons at the start, refusals."""
 
 from __future__ import annotations
 
