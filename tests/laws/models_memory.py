@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from coadtr.layers.memory import MemoryAttention
@@ -177,7 +178,12 @@ def build(published: str, changes: dict[str, Any], window: int) -> nn.Module:
     sizes = {"input_dim": CHANNELS, "num_classes": CLASSES, "embed_dim": WIDTH, "num_heads": HEADS, "ff_dim": HIDDEN}
     sizes |= {"long_queries": 3, "memory_queries": 4, "long_stride": 1, "window": window}
     sizes |= {"work_frames": 2 if published == "lstr" else window}
-    return build_model(preset(published, **sizes, **changes))
+    model = build_model(preset(published, **sizes, **changes))
+    assert isinstance(model, LSTR | TeSTra)
+    with torch.no_grad():
+        for embed in (model.inputs.embed, model.long_embed):
+            embed.bias.add_(1)  # few units of so narrow an embedding are then cut to zero: every frame leaves a mark
+    return model
 
 
 def memory_subjects() -> Iterator[dict[str, Any]]:

@@ -186,7 +186,7 @@ def test_a_frame_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
         model.step(torch.zeros(shape, dtype=torch.float64), model.init_state(2))
 
 
-@pytest.mark.parametrize("method", ["forward", "answer_clip"])
+@pytest.mark.parametrize("method", ["learn_sequence", "learn_clip"])
 @pytest.mark.parametrize("shape", [(2, CHANNELS), (2, 3, CHANNELS + 1), (2, 0, CHANNELS)])
 def test_a_sequence_of_another_shape_is_refused(method: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=rf"TRN\.{method} takes a sequence per stream, \(B, T >= 1, 6\); got \("):
