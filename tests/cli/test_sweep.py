@@ -62,6 +62,7 @@ def test_each_job_has_its_folder_and_its_row(sweep: tuple[str, ...], tmp_path: P
     assert {Path(name).parts[0] for name in contents(tmp_path)} == {"runs"}
 
 
+@pytest.mark.slow
 def test_finished_runs_are_kept_and_a_sweep_may_grow(sweep: tuple[str, ...], tmp_path: Path) -> None:
     succeed(*sweep, "seed=0,1", folder=tmp_path)
     before, first = times(tmp_path / "runs/small"), table(tmp_path / "runs/small")
@@ -109,6 +110,7 @@ def test_a_fault_of_ours_is_named_in_one_line_too(
     assert "coadtr: seed=1 failed: RuntimeError: not foreseen\n" in outcome.err
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_is_taken_up_again(
     sweep: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +132,7 @@ def test_an_interrupted_sweep_is_taken_up_again(
     assert times(tmp_path / "runs/small")["seed-0"] == before["seed-0"]
 
 
+@pytest.mark.slow
 def test_the_folder_follows_from_the_command(trained: Path, tmp_path: Path) -> None:
     data = f"dataset.path={trained / 'data.h5'}"
     for words, folder in (

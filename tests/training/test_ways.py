@@ -413,7 +413,7 @@ def run_in_processes(
     return out
 
 
-@pytest.mark.parametrize("kind", ["sequences", "windows"])
+@pytest.mark.parametrize("kind", ["sequences", pytest.param("windows", marks=pytest.mark.slow)])
 def test_two_processes_learn_what_one_learns_from_the_doubled_batch(
     make_store: MakeStore, tmp_path: Path, kind: str
 ) -> None:
@@ -457,6 +457,7 @@ def test_two_processes_of_which_one_was_killed_end_as_one_alone_in_every_way(
         torch.testing.assert_close(tensor, two.model.state_dict()[name], atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow  # tests/main_job kills a run of the command so, in the fast suite
 def test_a_run_killed_by_the_system_in_the_middle_of_an_epoch_ends_as_an_uninterrupted_one(
     make_store: MakeStore, tmp_path: Path
 ) -> None:
