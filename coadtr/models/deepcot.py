@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from coadtr.layers import StackAttention
 from coadtr.models.config import check_one_of
 from coadtr.models.stacked import StackConfig, StackedModel
 
@@ -68,5 +69,7 @@ class DeepCoT(StackedModel):
 
     config: DeepCoTConfig
 
-    def __init__(self, config: DeepCoTConfig) -> None:
-        super().__init__(config, attention=config.attention)
+    @property
+    def block_attention(self) -> tuple[StackAttention, int]:
+        """Attention of the blocks, and landmarks of each head."""
+        return self.config.attention, 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from coadtr.errors import ConfigError
+from coadtr.layers import StackAttention
 from coadtr.models.config import check_at_least
 from coadtr.models.stacked import StackConfig, StackedModel
 
@@ -74,5 +75,7 @@ class Nystroem(StackedModel):
 
     config: NystroemConfig
 
-    def __init__(self, config: NystroemConfig) -> None:
-        super().__init__(config, attention="nystroem", num_landmarks=config.num_landmarks)
+    @property
+    def block_attention(self) -> tuple[StackAttention, int]:
+        """Attention of the blocks, and landmarks of each head."""
+        return "nystroem", self.config.num_landmarks
