@@ -14,6 +14,7 @@ from torch import Tensor
 from coadtr.data import NO_LOSS
 from coadtr.errors import ConfigError, ShapeError
 from coadtr.models.config import check_at_least, check_fraction, check_types
+from coadtr.training.runs import interfere, splice
 from coadtr.training.speed import change_speed
 
 __all__ = ["Augmentation", "AugmentationSettings"]
@@ -32,9 +33,14 @@ class AugmentationSettings:
         channel_dropout: Probability that a channel is masked over a whole clip or span.
         mixup: Alpha of the Beta distribution that the shares of a mixture of two clips or spans are drawn from.
         speed: A clip or span is played at 1 - speed to 1 + speed times its speed.
+        interference: Probability that a run of frames is mixed with those of another row; labels stay.
+        interference_frames: Mean length of such a run.
+        splice: Probability that a run of frames is replaced by that of another row, labels too.
+        splice_frames: Mean length of such a run.
 
     Source: Park et al., Interspeech 2019 (masks of time and channels); Zhang et al., ICLR 2018 (mixup); Ko et al.,
-    Interspeech 2015 (speed).
+    Interspeech 2015 (speed); Yun et al., ICCV 2019 (splice, which they do with patches of images). Interference is
+    our own.
 
     Example:
         >>> AugmentationSettings(noise=0.1).enabled, AugmentationSettings().enabled
@@ -47,12 +53,19 @@ class AugmentationSettings:
     channel_dropout: float = 0.0
     mixup: float = 0.0
     speed: float = 0.0
+    interference: float = 0.0
+    interference_frames: float = 25.0
+    splice: float = 0.0
+    splice_frames: float = 100.0
 
     def __post_init__(self) -> None:
         """Refuse values that no batch can be changed by."""
         check_types(self)
         check_at_least(self, 0, "time_mask")
-        check_fraction(self, "frame_dropout", "channel_dropout", "speed")
+        check_fraction(self, "frame_dropout", "channel_dropout", "speed", "interference", "splice")
+        for name in ("interference_frames", "splice_frames"):
+            if not 1 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be a number from 1, got {getattr(self, name)!r}")
         for name in ("noise", "mixup"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must be finite and not negative, got {getattr(self, name)!r}")
@@ -60,7 +73,7 @@ class AugmentationSettings:
     @property
     def enabled(self) -> bool:
         """Whether anything is changed."""
-        return any(dataclasses.astuple(self))
+        return any(value for name, value in dataclasses.asdict(self).items() if not name.endswith("_frames"))
 
 
 class Augmentation:
@@ -71,14 +84,19 @@ class Augmentation:
     ``ahead_labels`` of the K frames after each of these, ``(B, k, K)`` or ``(B, k, K, C)`` with ``ahead_mask
     (B, k, K)``. What else it holds is handed on.
 
-    In this order: speed, mixup, noise, masks. Rows are changed each on their own, but for mixup.
+    In this order: speed, splice, mixup, interference, noise, masks. Splice, mixup and interference take frames of other
+    rows.
 
     - *Speed* resamples in time, frames linearly, labels by the nearest frame; T stays. Where every frame has a label, a
       row begins where it began: played faster, it ends early and is padded with zeros, without loss. A clip, with
       labels of its last frames alone, ends where it ended: played faster, it repeats its first frame in front. A clip
       that begins before its video (``first_frame`` below 0) begins where the video does at the new speed.
+    - *Splice* replaces runs of frames by those at the same place of another row, labels too: for videos whose order of
+      actions says nothing.
     - *Mixup* adds a share of another row of the batch, frames and labels alike, so labels become shares ``(B, k, C)``
       with a ``mask``. Frames carry loss where they do in both rows. ``first_frame`` stays that of the row itself.
+    - *Interference* mixes runs of frames with as many of another row, in shares drawn evenly, and leaves the labels: a
+      model learns to go by what came before where the features fail, as on videos that they never saw.
     - *Masked* frames and channels take each channel's mean over the batch, and nothing is scaled up for them. They keep
       their loss.
 
@@ -127,8 +145,13 @@ class Augmentation:
         if self.settings.speed > 0:
             drawn = torch.rand(len(frames), generator=generator).to(frames.device)
             batch = change_speed(batch, 1 + self.settings.speed * (2 * drawn - 1))
+        if self.settings.splice > 0:
+            batch = splice(batch, self.settings.splice, self.settings.splice_frames, generator)
         if self.settings.mixup > 0:
             batch = self._mix(batch, generator)
+        if self.settings.interference > 0:
+            settings = self.settings
+            batch["frames"] = interfere(batch["frames"], settings.interference, settings.interference_frames, generator)
         if (
             self.settings.noise
             or self.settings.frame_dropout

@@ -24,6 +24,8 @@ ALL: dict[str, Any] = {
     "channel_dropout": 0.2,
     "mixup": 0.4,
     "speed": 0.3,
+    "interference": 0.5,
+    "splice": 0.5,
 }
 
 
@@ -95,7 +97,7 @@ def test_each_setting_changes_frames_and_keeps_type_and_other_entries(name: str)
     assert torch.equal(changed["first_frame"], batch["first_frame"])
 
 
-@pytest.mark.parametrize("name", ["noise", "frame_dropout", "time_mask", "channel_dropout"])
+@pytest.mark.parametrize("name", ["noise", "frame_dropout", "time_mask", "channel_dropout", "interference"])
 def test_padding_and_labels_stay_under_noise_and_masks(name: str) -> None:
     batch = make_batch()
     changed = augment(batch, **{name: ALL[name]})
@@ -134,6 +136,77 @@ def test_one_run_of_frames_is_masked_in_each_row(longest: int) -> None:
     begins = (masked.diff(dim=-1, prepend=torch.zeros(300, 1)) == 1).sum(-1)
     assert (begins == (runs > 0)).all()
     assert set(runs.tolist()) == set(range(min(longest, 10) + 1))
+
+
+def test_interference_mixes_runs_with_as_many_frames_of_another_row() -> None:
+    rows, length = 20, 400
+    # A frame says where it is from: row, time, and 1, so that shares and sources can be solved for.
+    row, time = torch.meshgrid(torch.arange(rows).double(), torch.arange(length).double(), indexing="ij")
+    frames = torch.stack([row * 1000, time, torch.ones_like(row), row * time, time.square()], -1) + 1
+    batch = {"frames": frames, "labels": torch.zeros(rows, length).long()}
+    changed = augment(batch, interference=0.4, interference_frames=20)["frames"]
+    mixed = (changed != frames).any(-1)
+    assert mixed.double().mean().item() == pytest.approx(0.4, abs=0.05)
+    begins = mixed[:, 1:] & ~mixed[:, :-1]
+    # Runs of 20 frames, and after a mixed run another follows in 4 of 10 cases.
+    assert mixed.sum().item() / begins.sum().item() == pytest.approx(20 / 0.6, rel=0.25)
+    sources = 0
+    for at_row, at_time in mixed.nonzero()[::37].tolist():
+        own, got = frames[at_row, at_time], changed[at_row, at_time]
+        shares = (got - own).unsqueeze(0) @ (frames - own).transpose(-1, -2)  # (rows, 1, length)
+        share = shares.squeeze(1) / (frames - own).square().sum(-1).clamp(min=1e-9)
+        fits = torch.isclose(own + share.unsqueeze(-1) * (frames - own), got, rtol=1e-6, atol=1e-3).all(-1)
+        fits &= (share > 0) & (share <= 1)
+        fits[at_row] = False
+        sources += bool(fits.any())
+    assert sources == len(mixed.nonzero()[::37])
+
+
+def slow_splice(batch: dict[str, Tensor], source: Tensor) -> dict[str, Tensor]:
+    """Look up every frame and label one by one."""
+    out = {name: value.clone() for name, value in batch.items()}
+    rows, length = source.shape
+    learnt = batch["labels"].shape[1]
+    for row, time in np.ndindex(rows, length):
+        other, own = int(source[row, time]), time - (length - learnt)
+        out["frames"][row, time] = batch["frames"][other, time]
+        if own < 0:
+            continue
+        for name in ("labels", "mask", "ahead_labels", "ahead_mask"):
+            if name in batch:
+                out[name][row, own] = batch[name][other, own]
+        for ahead in range(batch["ahead_labels"].shape[2]):
+            if (source[row, time : time + ahead + 2] != other).any():
+                if batch["ahead_labels"].ndim == 3:
+                    out["ahead_labels"][row, own, ahead] = NO_LOSS
+                if "ahead_mask" in batch:
+                    out["ahead_mask"][row, own, ahead] = False
+    return out
+
+
+@pytest.mark.parametrize("multi_hot", [False, True])
+@pytest.mark.parametrize("learnt", [1, 4, 40])
+def test_splice_against_a_loop_over_frames(learnt: int, *, multi_hot: bool) -> None:
+    batch = make_batch(rows=4, length=40, learnt=learnt, multi_hot=multi_hot, padding=0)
+    batch["frames"][..., 0] = torch.arange(4.0).unsqueeze(1)  # so that a frame says whose it is
+    changed = augment(batch, splice=0.5, splice_frames=6)
+    source = changed["frames"][..., 0].long()
+    assert 0.2 < (source != torch.arange(4).unsqueeze(1)).float().mean() < 0.8
+    assert_equal(changed, slow_splice(batch, source))
+
+
+def test_a_single_row_is_not_spliced() -> None:
+    batch = make_batch(rows=1)
+    assert_equal(augment(batch, splice=0.9, splice_frames=3), batch)
+
+
+def test_a_single_row_is_mixed_with_another_time_of_its_own() -> None:
+    frames = torch.arange(1.0, 301).view(1, 300, 1)
+    batch = {"frames": frames, "labels": torch.zeros(1, 300).long()}
+    changed = augment(batch, interference=0.9, interference_frames=10)["frames"]
+    assert (changed != frames).float().mean() > 0.6
+    assert changed.min() >= 1
+    assert changed.max() <= 300
 
 
 @pytest.mark.parametrize("multi_hot", [False, True])
@@ -271,6 +344,9 @@ def test_speeds_lie_within_the_setting() -> None:
         ({"mixup": math.inf}, "mixup must be finite and not negative, got inf"),
         ({"frame_dropout": 1.0}, r"frame_dropout must be at least 0 and below 1, got 1\.0"),
         ({"channel_dropout": math.nan}, "channel_dropout must be at least 0 and below 1, got nan"),
+        ({"interference": 1.0}, r"interference must be at least 0 and below 1, got 1\.0"),
+        ({"interference_frames": 0.5}, r"interference_frames must be a number from 1, got 0\.5"),
+        ({"splice_frames": math.inf}, "splice_frames must be a number from 1, got inf"),
         ({"speed": 1.5}, r"speed must be at least 0 and below 1, got 1\.5"),
         ({"time_mask": 2.5}, r"time_mask must be a whole number of at least 0, got 2\.5"),
         ({"noise": "1"}, "noise must be a number, got '1'"),
