@@ -87,6 +87,8 @@ def main() -> None:
     parser.add_argument("store", type=Path, help="feature store")
     parser.add_argument("--epochs", type=int, default=20, help="of sequences")
     parser.add_argument("--clip-epochs", type=int, default=4, help="of clips")
+    parser.add_argument("--spans", type=int, default=4, help="spans in a batch of sequences")
+    parser.add_argument("--span-frames", type=int, default=512, help="frames with loss in a span")
     parser.add_argument("--width", type=int, default=64, help="embedding width")
     parser.add_argument("--input-dropout", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=1)
@@ -95,7 +97,12 @@ def main() -> None:
     torch.set_num_threads(wanted.threads)
     with FeatureStore(wanted.store) as store, tempfile.TemporaryDirectory() as folder:
         ways: dict[str, dict[str, Any]] = {
-            "sequences": {"sampling": "sequences", "max_epochs": wanted.epochs, "batch_size": 4},
+            "sequences": {
+                "sampling": "sequences",
+                "max_epochs": wanted.epochs,
+                "batch_size": wanted.spans,
+                "sequence_length": wanted.span_frames,
+            },
             "clips": {"sampling": "windows", "max_epochs": wanted.clip_epochs, "batch_size": 128},
         }
         found = {name: run(store, Path(folder) / name, wanted, **settings) for name, settings in ways.items()}

@@ -53,7 +53,7 @@ def band_attention(q: Tensor, k: Tensor, v: Tensor, exists: Tensor, attention: M
     blocks = -(-length // block)
     surplus = blocks * block - length
     q = F.pad(q, (0, 0, 0, surplus)).unflatten(2, (blocks, block))
-    k, v = (F.pad(part, (0, 0, 0, surplus)).unfold(2, past + block, block).transpose(3, 4) for part in (k, v))
+    k, v = (_overlapping_blocks(part, past, block, surplus) for part in (k, v))
     query = torch.arange(block, device=q.device).unsqueeze(1)
     key = torch.arange(past + block, device=q.device).unsqueeze(0)
     band = (key >= query) & (key <= query + past)
@@ -62,6 +62,17 @@ def band_attention(q: Tensor, k: Tensor, v: Tensor, exists: Tensor, attention: M
     mask = band & begun.unsqueeze(1).unsqueeze(3)
     weights = attention.drop(attention.weigh(q, k, mask))
     return (weights @ v).flatten(2, 3)[:, :, :length]
+
+
+def _overlapping_blocks(part: Tensor, past: int, block: int, surplus: int) -> Tensor:
+    """Return, for each block of frames, its frames after the ``past`` frames before them: ``(B, H, blocks, ...)``.
+
+    Joined from blocks that do not overlap: the gradient of ``unfold`` takes several times as long.
+    """
+    if part.shape[2] == past + block:
+        return part.unsqueeze(2)
+    blocks = F.pad(part, (0, 0, block - past, surplus)).unflatten(2, (-1, block))
+    return torch.cat((blocks[:, :, :-1, block - past :], blocks[:, :, 1:]), dim=3)
 
 
 class SingleOutputAttention(AttentionProjections):
