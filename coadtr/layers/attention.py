@@ -126,7 +126,7 @@ class SingleOutputAttention(AttentionProjections):
         Raises:
             ShapeError: If ``frame`` is not ``(B, E)``.
         """
-        require_frame(frame, self.embed_dim, len(state.frames), "SingleOutputAttention.step")
+        require_frame(frame, self.embed_dim, state.frames.shape[0], "SingleOutputAttention.step")
         q, k, v = self.project(frame)
         state = write_ring(state, k, v)
         seen = slots_written(state.frames, self.window)
@@ -165,7 +165,7 @@ class SingleOutputAttention(AttentionProjections):
         Raises:
             ShapeError: If ``frames`` is not ``(B, k, E)``.
         """
-        require_sequence(frames, self.embed_dim, "SingleOutputAttention.steps", streams=len(state.frames))
+        require_sequence(frames, self.embed_dim, "SingleOutputAttention.steps", streams=state.frames.shape[0])
         q, k, v = self.project(frames)
         past_k, exists = read_past(state.keys, state.frames)
         past_v, _ = read_past(state.values, state.frames)
@@ -266,7 +266,7 @@ class RetroactiveAttention(AttentionProjections):
         Raises:
             ShapeError: If ``frame`` is not ``(B, E)``.
         """
-        require_frame(frame, self.embed_dim, len(state.frames), "RetroactiveAttention.step")
+        require_frame(frame, self.embed_dim, state.frames.shape[0], "RetroactiveAttention.step")
         q, k, v = self.project(frame)
         slot = state.frames % self.window
         write_slot(state.queries.transpose(1, 2), q, slot)
@@ -295,7 +295,7 @@ class RetroactiveAttention(AttentionProjections):
         Raises:
             ShapeError: If ``frames`` is not ``(B, k, E)``.
         """
-        require_sequence(frames, self.embed_dim, "RetroactiveAttention.advance", streams=len(state.frames))
+        require_sequence(frames, self.embed_dim, "RetroactiveAttention.advance", streams=state.frames.shape[0])
         q, k, v = self.project(frames)
         entries = (state.queries, q), (state.keys, k), (state.values, self.fold(v) if self.folds else v)
         for cache, entry in entries:

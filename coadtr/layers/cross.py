@@ -126,7 +126,7 @@ class CrossAttention(MultiHead):
         Raises:
             ShapeError: If a frame has another shape, or the value is left out where V is not K.
         """
-        streams = len(state.frames)
+        streams = state.frames.shape[0]
         require_frame(query, self.embed_dim, streams, "The query of CrossAttention.step")
         require_frame(key, self.key_width, streams, "The key of CrossAttention.step")
         if value is not None:
@@ -148,7 +148,7 @@ class CrossAttention(MultiHead):
         Raises:
             ShapeError: If ``query`` is not ``(B, E)``.
         """
-        require_frame(query, self.embed_dim, len(state.frames), "CrossAttention.attend")
+        require_frame(query, self.embed_dim, state.frames.shape[0], "CrossAttention.attend")
         empty = (state.frames == 0).unsqueeze(1)
         # An empty stream attends its empty slots, so that no row of the softmax is empty.
         answer = self._ask(query, state, slots_written(state.frames, self.window) | empty)
@@ -171,7 +171,7 @@ class CrossAttention(MultiHead):
         Raises:
             ShapeError: If a sequence has another shape, or the values are left out where V is not K.
         """
-        self._require_sequences(queries, keys, values, "CrossAttention.steps", len(state.frames))
+        self._require_sequences(queries, keys, values, "CrossAttention.steps", state.frames.shape[0])
         k, v = self._attended(keys, values)
         past_k, exists = read_past(state.keys, state.frames)
         past_v, _ = read_past(state.values, state.frames)
@@ -208,7 +208,7 @@ class CrossAttention(MultiHead):
         for name, part, width in (("key", keys, self.key_width), ("value", values, self.value_width)):
             if part is None:
                 continue
-            require_sequence(part, width, f"The {name} of {what}", streams=len(queries))
+            require_sequence(part, width, f"The {name} of {what}", streams=queries.shape[0])
             if part.shape[1] != queries.shape[1]:
                 raise ShapeError(
                     f"{what}: each stream brings one frame a step; "

@@ -159,7 +159,7 @@ class SingleOutputStack(nn.Module):
         Raises:
             ShapeError: If ``frame`` is not ``(B, E)``.
         """
-        require_frame(frame, self.embed_dim, len(self.frames_seen(state)), "SingleOutputStack.step")
+        require_frame(frame, self.embed_dim, self.frames_seen(state).shape[0], "SingleOutputStack.step")
         x, rings = frame, []
         for block, ring in zip(self._blocks(), state.blocks, strict=True):
             x, after = block.step(x, ring)
@@ -179,7 +179,7 @@ class SingleOutputStack(nn.Module):
         Raises:
             ShapeError: If ``frames`` is not ``(B, k, E)``.
         """
-        streams = len(self.frames_seen(state))
+        streams = self.frames_seen(state).shape[0]
         require_sequence(frames, self.embed_dim, "SingleOutputStack.steps", streams=streams)
         x, rings = frames, []
         for block, ring in zip(self._blocks(), state.blocks, strict=True):

@@ -148,13 +148,13 @@ class SingleOutputBlock(EncoderBlock[SingleOutputAttention | NystroemAttention])
 
     def step(self, frame: Tensor, state: SingleOutputState) -> tuple[Tensor, SingleOutputState]:
         """Take in one frame ``(B, E)`` and answer for it ``(B, E)``; the state's storage is reused."""
-        require_frame(frame, self.attention.embed_dim, len(state.frames), "SingleOutputBlock.step")
+        require_frame(frame, self.attention.embed_dim, state.frames.shape[0], "SingleOutputBlock.step")
         attended, state = self.attention.step(self.enter(frame), cast("Any", state))
         return self.leave(frame, attended), state
 
     def steps(self, frames: Tensor, state: SingleOutputState) -> tuple[Tensor, SingleOutputState]:
         """Take in k frames of each stream at once, ``(B, k, E)``, and answer for each: equal to k single steps."""
-        require_sequence(frames, self.attention.embed_dim, "SingleOutputBlock.steps", streams=len(state.frames))
+        require_sequence(frames, self.attention.embed_dim, "SingleOutputBlock.steps", streams=state.frames.shape[0])
         attended, state = self.attention.steps(self.enter(frames), cast("Any", state))
         return self.leave(frames, attended), state
 
@@ -210,7 +210,7 @@ class RetroactiveBlock(EncoderBlock[RetroactiveAttention]):
             ``(B, N, E)`` outputs in slot order, and the state after the frame. Rows of slots that were never written
             have no meaning.
         """
-        require_frame(frame, self.attention.embed_dim, len(state.tokens), "RetroactiveBlock.step")
+        require_frame(frame, self.attention.embed_dim, state.tokens.shape[0], "RetroactiveBlock.step")
         slot = state.attention.frames % self.attention.window
         write_slot(state.tokens, frame, slot)
         attended, attention = self.attention.step(self.enter(frame), state.attention)
@@ -218,7 +218,7 @@ class RetroactiveBlock(EncoderBlock[RetroactiveAttention]):
 
     def advance(self, frames: Tensor, state: RetroactiveBlockState) -> RetroactiveBlockState:
         """Take in k frames of each stream, ``(B, k, E)``, without outputs: the state after k steps."""
-        require_sequence(frames, self.attention.embed_dim, "RetroactiveBlock.advance", streams=len(state.tokens))
+        require_sequence(frames, self.attention.embed_dim, "RetroactiveBlock.advance", streams=state.tokens.shape[0])
         write_slots(state.tokens, frames, state.attention.frames)
         return RetroactiveBlockState(state.tokens, self.attention.advance(self.enter(frames), state.attention))
 

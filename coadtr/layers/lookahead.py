@@ -45,7 +45,7 @@ def zero_until_due(answers: Tensor, asked: Tensor) -> Tensor:
 
 def read_slot(cache: Tensor, slot: Tensor) -> Tensor:
     """Read one slot of each stream, ``(B, ...)``, from a cache ``(B, slots, ...)``."""
-    return cache[torch.arange(len(slot), device=slot.device), slot]
+    return cache[torch.arange(slot.shape[0], device=slot.device), slot]
 
 
 class LookAheadState(NamedTuple):
@@ -144,7 +144,7 @@ class LookAheadAttention(AttentionProjections):
         Raises:
             ShapeError: If ``frame`` is not ``(B, E)``.
         """
-        require_frame(frame, self.embed_dim, len(state.queries), "LookAheadAttention.step")
+        require_frame(frame, self.embed_dim, state.queries.shape[0], "LookAheadAttention.step")
         q, k, v = self.project(frame)
         queries, slots = state.queries.transpose(1, 2), self.lookahead + 1
         write_slot(queries, q, state.ring.frames % slots)
@@ -190,7 +190,7 @@ class LookAheadAttention(AttentionProjections):
         Raises:
             ShapeError: If ``frames`` is not ``(B, m, E)``.
         """
-        require_sequence(frames, self.embed_dim, "LookAheadAttention.steps", streams=len(state.queries))
+        require_sequence(frames, self.embed_dim, "LookAheadAttention.steps", streams=state.queries.shape[0])
         q, k, v = self.project(frames)
         seen, length = state.ring.frames, frames.shape[1]
         past_q, _ = read_past(state.queries, seen)
@@ -270,7 +270,7 @@ class LookAheadBlock(EncoderBlock[LookAheadAttention]):
         Raises:
             ShapeError: If ``frame`` is not ``(B, E)``.
         """
-        require_frame(frame, self.attention.embed_dim, len(state.tokens), "LookAheadBlock.step")
+        require_frame(frame, self.attention.embed_dim, state.tokens.shape[0], "LookAheadBlock.step")
         slots = self.delay + 1
         write_slot(state.tokens, frame, state.attention.ring.frames % slots)
         attended, attention = self.attention.step(self.enter(frame), state.attention)
@@ -280,7 +280,7 @@ class LookAheadBlock(EncoderBlock[LookAheadAttention]):
 
     def steps(self, frames: Tensor, state: LookAheadBlockState) -> tuple[Tensor, LookAheadBlockState]:
         """Take in m frames of each stream at once, ``(B, m, E)``, and answer as m single steps do."""
-        require_sequence(frames, self.attention.embed_dim, "LookAheadBlock.steps", streams=len(state.tokens))
+        require_sequence(frames, self.attention.embed_dim, "LookAheadBlock.steps", streams=state.tokens.shape[0])
         seen, length = state.attention.ring.frames, frames.shape[1]
         past, _ = read_past(state.tokens.unsqueeze(1), seen)
         due = torch.cat([past.squeeze(1), frames], 1)[:, :length]

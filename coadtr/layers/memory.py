@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from coadtr.errors import ShapeError
 from coadtr.layers.projection import MultiHead, attention_weights
 
 __all__ = ["MemoryAttention", "causal_mask", "sinusoidal_table"]
@@ -83,6 +84,10 @@ class MemoryAttention(MultiHead):
         num_heads: Heads H; E is a multiple of H.
         dropout: Dropout of the attention weights, in training only.
 
+    Raises:
+        ConfigError: If the sizes do not fit each other.
+        ShapeError: When called, if queries, frames, positions or a memory are not ``(B, n, E)``.
+
     Source: Xu et al., NeurIPS 2021, section 3.6 (the product and the value of a frame are kept as it ages).
 
     Example:
@@ -109,19 +114,25 @@ class MemoryAttention(MultiHead):
         for projection in (self.q_proj, self.out_proj):
             nn.init.zeros_(projection.bias)
 
+    def _project(self, layer: nn.Module, tokens: Tensor) -> Tensor:
+        if tokens.dim() != 3 or tokens.shape[2] != self.embed_dim:
+            raise ShapeError(f"MemoryAttention takes tokens (B, n, {self.embed_dim}); got {tuple(tokens.shape)}")
+        projected: Tensor = layer(tokens)
+        return projected
+
     def _split(self, x: Tensor) -> Tensor:
         """Split ``(B, n, E)`` into ``(B, H, n, E/H)``."""
         heads: Tensor = x.unflatten(-1, (self.num_heads, self.head_dim))
         return heads.transpose(1, 2)
 
     def _keys_and_values(self, tokens: Tensor, *, bias: bool) -> tuple[Tensor, Tensor]:
-        projected = self.kv_proj(tokens)
+        projected = self._project(self.kv_proj, tokens)
         k, v = (projected + self.kv_bias if bias else projected).chunk(2, dim=-1)
         return self._split(k), self._split(v)
 
     def ask(self, queries: Tensor) -> Tensor:
         """Project tokens ``(B, Q, E)`` to scaled queries ``(B, H, Q, E/H)``."""
-        asked: Tensor = self._split(self.q_proj(queries)) * self.head_dim**-0.5
+        asked: Tensor = self._split(self._project(self.q_proj, queries)) * self.head_dim**-0.5
         return asked
 
     def offer(self, frames: Tensor, q: Tensor, *, bias: bool = False) -> tuple[Tensor, Tensor]:

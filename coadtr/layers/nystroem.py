@@ -97,7 +97,7 @@ class NystroemAttention(LandmarkProjections):
         Raises:
             ShapeError: If ``frame`` is not ``(B, E)``.
         """
-        require_frame(frame, self.embed_dim, len(state.frames), "NystroemAttention.step")
+        require_frame(frame, self.embed_dim, state.frames.shape[0], "NystroemAttention.step")
         mix, logits, value = self.project(frame.unsqueeze(1))
         slot = state.frames % self.window
         write_slot(state.logits.permute(0, 3, 1, 2), logits.squeeze(2), slot)
@@ -138,7 +138,7 @@ class NystroemAttention(LandmarkProjections):
         Raises:
             ShapeError: If ``frames`` is not ``(B, k, E)``.
         """
-        require_sequence(frames, self.embed_dim, "NystroemAttention.steps", streams=len(state.frames))
+        require_sequence(frames, self.embed_dim, "NystroemAttention.steps", streams=state.frames.shape[0])
         mix, logits, values = self.project(frames)
         past_logits, exists = read_past(state.logits.transpose(2, 3), state.frames)
         past_values, _ = read_past(state.values, state.frames)
@@ -266,7 +266,7 @@ class RetroactiveNystroemAttention(LandmarkProjections):
         Raises:
             ShapeError: If ``frame`` is not ``(B, E)``.
         """
-        require_frame(frame, self.embed_dim, len(state.frames), "RetroactiveNystroemAttention.step")
+        require_frame(frame, self.embed_dim, state.frames.shape[0], "RetroactiveNystroemAttention.step")
         mix, logits, value = self.project(frame.unsqueeze(1))
         value = self.fold(value) if self.folds else value
         slot = state.frames % self.window

@@ -124,7 +124,7 @@ class GatedRecurrence(nn.Module):
         Raises:
             ShapeError: If ``frame`` is not ``(B, E)``.
         """
-        require_frame(frame, self.embed_dim, len(state), "GatedRecurrence.step")
+        require_frame(frame, self.embed_dim, state.shape[0], "GatedRecurrence.step")
         keep, drive = self._enter(frame, state)
         state = keep * state + drive
         return self._leave(state, frame), state
@@ -135,7 +135,7 @@ class GatedRecurrence(nn.Module):
         Raises:
             ShapeError: If ``frames`` is not ``(B, k, E)``.
         """
-        require_sequence(frames, self.embed_dim, "GatedRecurrence.steps", streams=len(state))
+        require_sequence(frames, self.embed_dim, "GatedRecurrence.steps", streams=state.shape[0])
         hidden = scan(*self._enter(frames, state), state)
         return self._leave(hidden, frames), hidden[:, -1]
 
@@ -223,7 +223,7 @@ class AverageBank(nn.Module):
             ShapeError: If ``frame`` is not ``(B, E)``.
         """
         averages, seen = state
-        require_frame(frame, self.embed_dim, len(averages), "AverageBank.step")
+        require_frame(frame, self.embed_dim, averages.shape[0], "AverageBank.step")
         value = F.silu(self.value(frame))
         rate = self.rate.to(averages.dtype)
         drive = torch.sigmoid(rate) * value.repeat(1, self.horizons).to(averages.dtype)
@@ -237,7 +237,7 @@ class AverageBank(nn.Module):
             ShapeError: If ``frames`` is not ``(B, k, E)``.
         """
         averages, seen = state
-        require_sequence(frames, self.embed_dim, "AverageBank.steps", streams=len(averages))
+        require_sequence(frames, self.embed_dim, "AverageBank.steps", streams=averages.shape[0])
         value = F.silu(self.value(frames))
         rate = self.rate.to(averages.dtype)
         drive = torch.sigmoid(rate) * value.repeat(1, 1, self.horizons).to(averages.dtype)

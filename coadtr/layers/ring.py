@@ -69,7 +69,7 @@ def write_slot(cache: Tensor, entry: Tensor, slot: Tensor) -> None:
         entry: ``(B, ...)``.
         slot: ``(B,) int64``.
     """
-    rows = torch.arange(len(slot), device=slot.device)
+    rows = torch.arange(slot.shape[0], device=slot.device)
     cache.index_put_((rows, slot), entry.to(cache.dtype))
 
 
@@ -146,7 +146,7 @@ def write_slots(cache: Tensor, entries: Tensor, frames: Tensor) -> None:
     kept = min(count, window)
     first = frames + count - kept
     slots = (first.unsqueeze(1) + torch.arange(kept, device=frames.device)) % window
-    rows = torch.arange(len(frames), device=frames.device).unsqueeze(1)
+    rows = torch.arange(frames.shape[0], device=frames.device).unsqueeze(1)
     cache.index_put_((rows, slots), entries[:, -kept:].to(cache.dtype))
 
 

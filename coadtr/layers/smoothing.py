@@ -94,6 +94,17 @@ def smooth(
     return torch.cat(means, 1), memory
 
 
+def _running_maximum(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest so far along dimension 2, and where it is: the last of equal ones."""
+    if logits.shape[2] != 2:
+        return logits.cummax(2)
+    # What a step asks for, in operations that exported graphs have.
+    first, second = logits.unbind(2)
+    later = second >= first
+    places = torch.stack([torch.zeros_like(later), later], 2).long()
+    return torch.stack([first, torch.where(later, second, first)], 2), places
+
+
 def _smooth_block(
     memory: SmoothedMemory, products: Tensor, values: Tensor, enters: Tensor, *, samples: Tensor, log_decay: float
 ) -> tuple[Tensor, SmoothedMemory]:
@@ -104,7 +115,7 @@ def _smooth_block(
     # Logits as of the samples before the block: what decays all terms alike leaves the mean as it is.
     raised = logits - log_decay * entered[:, None, :, None].to(logits.dtype)
     carried = peak + log_decay * (samples[:, None, None] - memory.place).to(logits.dtype)
-    largest, which = torch.cat([carried.unsqueeze(2), raised], 2).detach().cummax(2)
+    largest, which = _running_maximum(torch.cat([carried.unsqueeze(2), raised], 2).detach())
     anchor = largest[:, :, 1:].masked_fill(largest[:, :, 1:] == -math.inf, 0).transpose(2, 3)  # (B, H, Q, C)
     length = products.shape[2]
     later = torch.ones(length, length, dtype=torch.bool, device=products.device).triu(1)

@@ -226,7 +226,7 @@ class ContinualEncoder(nn.Module):
             return cast("tuple[Tensor, EncoderState]", self.last.steps(frames, cast("Any", state)))
         memory = cast("RetroactiveBlockState", state)
         require_sequence(
-            frames, self.last.attention.embed_dim, "ContinualEncoder.steps", streams=len(memory.attention.frames)
+            frames, self.last.attention.embed_dim, "ContinualEncoder.steps", streams=memory.attention.frames.shape[0]
         )
         past, exists = read_past(memory.tokens.unsqueeze(1), memory.attention.frames)
         answers = answer_windows(self.answer_clip, frames, self.window, (past.squeeze(1), exists))

@@ -130,7 +130,7 @@ class ContinualModel(OnlineModel):
             ShapeError: If ``frame`` is not ``(B, D)``.
         """
         seen = self.encoder.frames_seen(state)
-        require_frame(frame, self.input_dim, len(seen), f"{type(self).__name__}.step")
+        require_frame(frame, self.input_dim, seen.shape[0], f"{type(self).__name__}.step")
         encoded, state = self.encoder.step(self.drop(self.positions(self.inputs(frame), seen)), state)
         return self.classify(encoded), state
 
@@ -141,7 +141,7 @@ class ContinualModel(OnlineModel):
             ShapeError: If ``frames`` is not ``(B, k, D)``.
         """
         seen = self.encoder.frames_seen(state)
-        require_sequence(frames, self.input_dim, f"{type(self).__name__}.steps", streams=len(seen))
+        require_sequence(frames, self.input_dim, f"{type(self).__name__}.steps", streams=seen.shape[0])
         encoded, state = self.encoder.steps(self.embed(frames, seen), state)
         return self.classify(encoded), state
 

@@ -148,7 +148,7 @@ class GRAB(OnlineModel):
         Raises:
             ShapeError: If ``frame`` is not ``(B, D)``.
         """
-        require_frame(frame, self.input_dim, len(state.frames), "GRAB.step")
+        require_frame(frame, self.input_dim, state.frames.shape[0], "GRAB.step")
         x = self.embed(frame)
         kept, memory = self.recurrence.step(self.recurrence_norm(x), state.memory)
         x = x + self.drop(kept)
@@ -161,7 +161,7 @@ class GRAB(OnlineModel):
         Raises:
             ShapeError: If ``frames`` is not ``(B, k, D)``.
         """
-        require_sequence(frames, self.input_dim, "GRAB.steps", streams=len(state.frames))
+        require_sequence(frames, self.input_dim, "GRAB.steps", streams=state.frames.shape[0])
         x = self.embed(frames)
         kept, memory = self.recurrence.steps(self.recurrence_norm(x), state.memory)
         x = x + self.drop(kept)

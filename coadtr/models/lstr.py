@@ -23,7 +23,8 @@ __all__ = ["LSTR", "LSTRConfig", "LSTRState"]
 class LSTRConfig(MemoryConfig):
     """Settings of LSTR: ``window`` counts the frames N of both memories, of which the newest W are the work memory.
 
-    Source: Xu et al., *Long Short-Term Transformer for Online Action Detection*, NeurIPS 2021, section 3.
+    Source: Xu et al., *Long Short-Term Transformer for Online Action Detection*, NeurIPS 2021: its long and short-term
+    memories.
 
     Example:
         >>> LSTRConfig(input_dim=3072, num_classes=22, window=224, work_frames=32).long_frames
@@ -92,8 +93,8 @@ class LSTR(MemoryModel):
     Args:
         config: Settings; ``preset("lstr", ...)`` has the published ones.
 
-    Source: Xu et al., *Long Short-Term Transformer for Online Action Detection*, NeurIPS 2021, section 3; weights of
-    amazon-science/long-short-term-transformer.
+    Source: Xu et al., *Long Short-Term Transformer for Online Action Detection*, NeurIPS 2021: its encoder
+    and decoder; weights of amazon-science/long-short-term-transformer.
 
     Example:
         >>> import torch
@@ -172,7 +173,7 @@ class LSTR(MemoryModel):
             exists: ``(B, N - 1 + T) bool``.
             state: Of B streams, or of one for all; its constants and shares are read.
         """
-        length, at_once = exists.shape[1] - self.window + 1, windows_at_once(self.window, len(exists))
+        length, at_once = exists.shape[1] - self.window + 1, windows_at_once(self.window, exists.shape[0])
         sampled = torch.arange(self.config.long_samples, device=work.device) * self.config.long_stride
         recent = torch.arange(self.work_frames, device=work.device)
         answers = []
@@ -202,7 +203,7 @@ class LSTR(MemoryModel):
         Raises:
             ShapeError: If ``frame`` is not ``(B, D)``.
         """
-        require_frame(frame, self.input_dim, len(state.frames), "LSTR.step")
+        require_frame(frame, self.input_dim, state.frames.shape[0], "LSTR.step")
         work, products, values = self._offer(frame.unsqueeze(1), state.constants)
         state = self._write(state, torch.cat([state.work, work], 1), products, values)
         begin = state.frames.unsqueeze(1) - self.window
@@ -222,7 +223,7 @@ class LSTR(MemoryModel):
         Raises:
             ShapeError: If ``frames`` is not ``(B, k, D)``.
         """
-        require_sequence(frames, self.input_dim, "LSTR.steps", streams=len(state.frames))
+        require_sequence(frames, self.input_dim, "LSTR.steps", streams=state.frames.shape[0])
         past_products, exists = read_past(state.products, state.frames)
         past_values, _ = read_past(state.values, state.frames)
         work, products, values = self._offer(frames, state.constants)
@@ -271,9 +272,9 @@ class LSTR(MemoryModel):
         work = F.relu(self.inputs.embed(prepared[:, -self.work_frames :]))
         work = self.drop(work + self.positions[samples:])
         memory = self.compress(
-            self.long_queries.expand(len(clip), -1, -1), long, memory_mask=exists[:, None, None, older]
+            self.long_queries.expand(clip.shape[0], -1, -1), long, memory_mask=exists[:, None, None, older]
         )
-        memory = self.refine(self.memory_queries.expand(len(clip), -1, -1), memory)
+        memory = self.refine(self.memory_queries.expand(clip.shape[0], -1, -1), memory)
         decoded = self.decoder(work, memory, causal_mask(exists[:, -self.work_frames :]))
         logits: Tensor = self.head(decoded[:, -clip.shape[1] :])
         return logits

@@ -72,7 +72,7 @@ class MiniROAD(OnlineModel):
     Args:
         config: Settings; ``preset("miniroad", ...)`` has the published ones.
 
-    Source: An et al., ICCV 2023, section 3; jbistanbul/MiniROAD ``model/rnn/rnn.py``.
+    Source: the recurrent network of An et al., ICCV 2023; jbistanbul/MiniROAD ``model/rnn/rnn.py``.
 
     Example:
         >>> import torch
@@ -129,7 +129,7 @@ class MiniROAD(OnlineModel):
         Raises:
             ShapeError: If ``frame`` is not ``(B, D)``.
         """
-        require_frame(frame, self.input_dim, len(state.hidden), "MiniROAD.step")
+        require_frame(frame, self.input_dim, state.hidden.shape[0], "MiniROAD.step")
         x, updated = self.embed(frame), []
         for layer, hidden in zip(self.gru, state.hidden.unbind(1), strict=True):
             x = cast("GRULayer", layer).step(x, hidden)
@@ -142,7 +142,7 @@ class MiniROAD(OnlineModel):
         Raises:
             ShapeError: If ``frames`` is not ``(B, k, D)``.
         """
-        require_sequence(frames, self.input_dim, "MiniROAD.steps", streams=len(state.hidden))
+        require_sequence(frames, self.input_dim, "MiniROAD.steps", streams=state.hidden.shape[0])
         hidden, state = self._run(frames, state)
         return self.classify(hidden), state
 

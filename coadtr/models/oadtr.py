@@ -189,7 +189,7 @@ class OadTR(OnlineModel):
         return answer.now, state
 
     def _step(self, frame: Tensor, state: ClipState) -> tuple[OadTRAnswer, ClipState]:
-        require_frame(frame, self.input_dim, len(state.frames), "OadTR.step")
+        require_frame(frame, self.input_dim, state.frames.shape[0], "OadTR.step")
         clip = torch.cat([state.clip[:, 1:], frame.unsqueeze(1)], dim=1)
         frames = state.frames + 1
         slot = torch.arange(self.window, device=frame.device)
@@ -219,7 +219,7 @@ class OadTR(OnlineModel):
         Raises:
             ShapeError: If ``frames`` is not ``(B, k, D)``.
         """
-        require_sequence(frames, self.input_dim, "OadTR.steps", streams=len(state.frames))
+        require_sequence(frames, self.input_dim, "OadTR.steps", streams=state.frames.shape[0])
         slot = torch.arange(1, self.window, device=frames.device)
         past = state.clip[:, 1:], slot >= (self.window - state.frames).unsqueeze(1)
         answers = answer_windows(lambda clip, mask: self.run_clip(clip, mask).now, frames, self.window, past)

@@ -174,4 +174,4 @@ def roll_rows(x: Tensor, by: Tensor) -> Tensor:
     """
     length = x.shape[1]
     order = (torch.arange(length, device=x.device) - by.unsqueeze(1)) % length
-    return x[torch.arange(len(x), device=x.device).unsqueeze(1), order]
+    return x[torch.arange(x.shape[0], device=x.device).unsqueeze(1), order]

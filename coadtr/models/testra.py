@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -13,9 +12,10 @@ from torch import Tensor
 from coadtr.errors import ConfigError
 from coadtr.layers import computes_like, require_frame, require_sequence, reset_rows
 from coadtr.layers.memory import causal_mask, sinusoidal_table
-from coadtr.layers.smoothing import SmoothedMemory, init_smoothed, smooth
+from coadtr.layers.smoothing import SmoothedMemory, init_smoothed
 from coadtr.models.base import LearningAnswers
 from coadtr.models.memory import MemoryConfig, MemoryConstants, MemoryModel, frames_begun, windows_at_once
+from coadtr.models.testra_memory import fading, read_whole, take_in
 
 __all__ = ["TeSTra", "TeSTraConfig", "TeSTraState"]
 
@@ -27,8 +27,8 @@ class TeSTraConfig(MemoryConfig):
     Attributes:
         decay: By how much a sample of the long memory counts less for each sample after it, in (0, 1].
 
-    Source: Zhao and Kraehenbuehl, *Real-time Online Video Detection with Temporal Smoothing Transformers*, ECCV 2022,
-    section 4.
+    Source: Zhao and Kraehenbuehl, *Real-time Online Video Detection with Temporal Smoothing Transformers*, ECCV 2022:
+    its Laplace kernel, which is exponential smoothing.
 
     Example:
         >>> TeSTraConfig(input_dim=3072, num_classes=22, window=224).decay
@@ -85,7 +85,7 @@ class TeSTra(MemoryModel):
     Args:
         config: Settings; ``preset("testra", ...)`` has the published ones.
 
-    Source: Zhao and Kraehenbuehl, ECCV 2022, section 4, and zhaoyue-zephyrus/TeSTra.
+    Source: Zhao and Kraehenbuehl, ECCV 2022, streaming attention under the Laplace kernel, and zhaoyue-zephyrus/TeSTra.
 
     Example:
         >>> import torch
@@ -150,24 +150,6 @@ class TeSTra(MemoryModel):
         answers: Tensor = self.head(decoded).unflatten(0, work.shape[:2])
         return answers
 
-    def _smooth(
-        self, memory: SmoothedMemory, products: Tensor, values: Tensor, leaving: Tensor, first: Tensor
-    ) -> tuple[Tensor, SmoothedMemory]:
-        """Take the frames that leave the work memory into the long one, and read it after each.
-
-        Args:
-            memory: Of B streams.
-            products: ``(B, H, k, Q)``.
-            values: ``(B, H, k, E/H)``.
-            leaving: ``(B, k) int64``, index of each frame in its stream.
-            first: ``(B, 1) int64``, index of the first frame that the stream has seen.
-        """
-        stride = self.config.long_stride
-        enters = (leaving >= first) & (leaving % stride == 0)
-        begun = (first + stride - 1) // stride  # multiples of the stride before the first frame
-        samples = ((leaving[:, :1] + stride - 1) // stride - begun).clamp(min=0).squeeze(1)
-        return smooth(memory, products, values, enters, samples=samples, decay=self.config.decay)
-
     def _offer(self, frames: Tensor, constants: MemoryConstants) -> tuple[Tensor, Tensor, Tensor]:
         """Work out what frames ``(B, k, D)`` are in both memories: embeddings, products and values."""
         work, long = self.embed(frames)
@@ -179,7 +161,7 @@ class TeSTra(MemoryModel):
         Raises:
             ShapeError: If ``frame`` is not ``(B, D)``.
         """
-        require_frame(frame, self.input_dim, len(state.frames), "TeSTra.step")
+        require_frame(frame, self.input_dim, state.frames.shape[0], "TeSTra.step")
         answers, state = self._advance(frame.unsqueeze(1), state)
         return answers.squeeze(1), state
 
@@ -189,18 +171,18 @@ class TeSTra(MemoryModel):
         Raises:
             ShapeError: If ``frames`` is not ``(B, k, D)``.
         """
-        require_sequence(frames, self.input_dim, "TeSTra.steps", streams=len(state.frames))
+        require_sequence(frames, self.input_dim, "TeSTra.steps", streams=state.frames.shape[0])
         return self._advance(frames, state)
 
     def _advance(self, frames: Tensor, state: TeSTraState) -> tuple[Tensor, TeSTraState]:
-        size, length = self.work_frames, frames.shape[1]
+        size, length, stride, decay = self.work_frames, frames.shape[1], self.config.long_stride, self.config.decay
         kept = state.work, state.products, state.values
         offered = self._offer(frames, state.constants)
         work, products, values = (torch.cat(pair, -2) for pair in zip(kept, offered, strict=True))
         index = state.frames.unsqueeze(1) - size + torch.arange(size + length, device=frames.device)
         start = torch.zeros_like(index[:, :1])
         left = products[:, :, :length], values[:, :, :length]
-        means, memory = self._smooth(state.memory, *left, index[:, :length], start)
+        means, memory = take_in(state.memory, *left, index[:, :length], start, stride=stride, decay=decay)
         answers = self._answer_all(means, work[:, 1:], index[:, 1:] >= 0, state.constants)
         products, values, work = (
             part[..., -size:, :].to(state.work.dtype).clone() for part in (products, values, work)
@@ -217,7 +199,9 @@ class TeSTra(MemoryModel):
             constants: Of B streams, or of one for all.
         """
         windows, there = work.unfold(1, self.work_frames, 1).transpose(2, 3), exists.unfold(1, self.work_frames, 1)
-        at_once, answers = windows_at_once(self.work_frames, len(work)), []
+        # One frame is answered at once however many streams there are: a step takes any number of them.
+        at_once = 1 if means.shape[1] == 1 else windows_at_once(self.work_frames, work.shape[0])
+        answers = []
         for begin in range(0, means.shape[1], at_once):
             span = slice(begin, begin + at_once)
             part = self.compression.join(means[:, span]), windows[:, span], there[:, span]
@@ -226,14 +210,9 @@ class TeSTra(MemoryModel):
 
     def _read(self, frames: Tensor, first_frame: Tensor | None) -> tuple[Tensor, Tensor, Tensor, MemoryConstants]:
         """Read the long memory at each frame of whole streams: its means, and the work memories' frames, padded."""
-        constants, size, length = self.constants(), self.work_frames, frames.shape[1]
+        constants, size, stride, decay = self.constants(), self.work_frames, self.config.long_stride, self.config.decay
         work, products, values = self._offer(frames, constants)
-        begin = torch.zeros(len(frames), 1, dtype=torch.int64, device=frames.device)
-        begin = begin if first_frame is None else first_frame.unsqueeze(1)
-        products, values = (F.pad(part, (0, 0, size, 0))[:, :, :length] for part in (products, values))
-        leaving = begin - size + torch.arange(length, device=frames.device)
-        fresh = init_smoothed(len(frames), values.shape[1], products.shape[3], values.shape[3], values)
-        means, _ = self._smooth(fresh, products, values, leaving, begin)
+        means = read_whole(products, values, first_frame, work_frames=size, stride=stride, decay=decay)
         exists = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
         return means, F.pad(work, (0, 0, size - 1, 0)), F.pad(exists, (size - 1, 0)), constants
 
@@ -291,14 +270,13 @@ class TeSTra(MemoryModel):
         prepared, absent = self.inputs.prepare(clip), max(0, size - clip.shape[1])
         begun = frames_begun(clip, first_frame)
         index = torch.arange(max(0, clip.shape[1] - size), device=clip.device).unsqueeze(0)
-        index = (index if first_frame is None else index + first_frame.unsqueeze(1)).expand(len(clip), -1)
+        index = (index if first_frame is None else index + first_frame.unsqueeze(1)).expand(clip.shape[0], -1)
         enters = (index % self.config.long_stride == 0) & begun[:, :-size]
         # A frame that is passed over leaves no trace, even if it is not finite.
         older = prepared[:, :-size].masked_fill(~enters.unsqueeze(2), 0)
         recent = F.pad(prepared[:, -size:], (0, 0, absent, 0))
-        age = enters.sum(1, keepdim=True) - enters.cumsum(1)
         offered = self.compression.offer(F.relu(self.long_embed(older)), constants.queries, bias=True)
-        faded = (age.double() * math.log(self.config.decay)).to(offered[0].dtype)[:, None, :, None]
+        faded = fading(enters, self.config.decay, offered[0].dtype)
         attended = self.compression.recall(*offered, faded, faded.new_zeros(()), enters).unsqueeze(1)
         work = F.relu(self.inputs.embed(recent)).unsqueeze(1)
         exists = F.pad(begun[:, -size:], (absent, 0)).unsqueeze(1)

@@ -66,7 +66,7 @@ class FutureDecoder(nn.Module):
     Args:
         config: Settings of the model.
 
-    Source: the temporal decoder of Xu et al., ICCV 2019, section 3.2.
+    Source: the temporal decoder of Xu et al., ICCV 2019.
     """
 
     def __init__(self, config: TRNConfig) -> None:
@@ -126,7 +126,7 @@ class TRN(OnlineModel):
     Args:
         config: Settings; ``preset("trn", ...)`` has the published ones.
 
-    Source: Xu et al., ICCV 2019, section 3; xumingze0308/TRN.pytorch ``lib/models/generalized_trn.py``.
+    Source: Xu et al., ICCV 2019, the TRN cell; xumingze0308/TRN.pytorch ``lib/models/generalized_trn.py``.
 
     Example:
         >>> import torch
@@ -205,7 +205,7 @@ class TRN(OnlineModel):
         Raises:
             ShapeError: If ``frame`` is not ``(B, D)``.
         """
-        require_frame(frame, self.input_dim, len(state.hidden), "TRN.step")
+        require_frame(frame, self.input_dim, state.hidden.shape[0], "TRN.step")
         ahead, state = self.update(self.embed(frame), state)
         return self.classify(state.hidden), ahead, state
 
@@ -221,7 +221,7 @@ class TRN(OnlineModel):
         Raises:
             ShapeError: If ``frames`` is not ``(B, k, D)``.
         """
-        require_sequence(frames, self.input_dim, "TRN.steps", streams=len(state.hidden))
+        require_sequence(frames, self.input_dim, "TRN.steps", streams=state.hidden.shape[0])
         answers, state = self._run(frames, state)
         return answers.now, state
 

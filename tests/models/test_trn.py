@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -93,15 +94,27 @@ def test_each_frame_ahead_is_predicted_from_the_scores_of_the_one_before() -> No
 
 
 def test_frames_before_the_first_of_a_video_do_not_exist() -> None:
+    """Whatever they hold: training gives TRN none, callers may."""
     model, first = trn(), torch.tensor([0, -2, -4])
     clip = torch.randn(3, WINDOW, CHANNELS, dtype=torch.float64)
+    clip = clip.masked_fill((torch.arange(WINDOW) < -first.unsqueeze(1)).unsqueeze(2), math.nan)
+    assert model.shortest_clip == model.window
     with torch.no_grad():
-        answers = model.learn_clip(clip, first)
-        for row, begin in enumerate((0, 2, 4)):
-            now, ahead = stepped(model, clip[row : row + 1, begin:])
+        now, last = model(clip, first), model.answer_clip(clip, first)
+        for answers in (model.learn_clip(clip, first), model.learn_sequence(clip, first)):
             assert answers.ahead is not None
-            torch.testing.assert_close(answers.now[row : row + 1, begin:], now, atol=1e-12, rtol=0)
-            torch.testing.assert_close(answers.ahead[row : row + 1, begin:], ahead, atol=1e-12, rtol=0)
+            for row, begin in enumerate((0, 2, 4)):
+                expected_now, expected_ahead = stepped(model, clip[row : row + 1, begin:])
+                for got in (answers.now, now):
+                    torch.testing.assert_close(got[row : row + 1, begin:], expected_now, atol=1e-12, rtol=0)
+                torch.testing.assert_close(answers.ahead[row : row + 1, begin:], expected_ahead, atol=1e-12, rtol=0)
+                torch.testing.assert_close(last[row], expected_now[0, -1], atol=1e-12, rtol=0)
+
+
+def test_where_a_stream_is_cut_has_no_effect_on_what_follows() -> None:
+    model, frames = trn(), torch.randn(2, WINDOW, CHANNELS, dtype=torch.float64)
+    with torch.no_grad():
+        assert torch.equal(model(frames, torch.tensor([0, 9])), model(frames))
 
 
 def test_a_cell_updates_its_states_as_that_of_torch_does() -> None:
