@@ -39,12 +39,14 @@ class Checkpoint:
         model: The model with its weights, in eval mode.
         spec: Its description: settings, classes, feature streams, rate.
         origin: Where it came from.
+        weights_sha256: Digest of the weights' file.
     """
 
     path: Path
     model: OnlineModel
     spec: CheckpointSpec
     origin: dict[str, Any]
+    weights_sha256: str
 
     def check_features(
         self,
@@ -112,7 +114,7 @@ def load(path: str | Path, device: torch.device | str | None = None) -> Checkpoi
         model = model.to(device or "cpu").eval()
     except (RuntimeError, AssertionError) as error:  # torch raises either, depending on how it was built
         raise ConfigError(f"device {str(device)!r} cannot be used ({str(error).splitlines()[0]}); try 'cpu'") from error
-    return Checkpoint(path=folder, model=model, spec=spec, origin=origin)
+    return Checkpoint(path=folder, model=model, spec=spec, origin=origin, weights_sha256=digest)
 
 
 def _read_bytes(file: Path) -> bytes:

@@ -1,0 +1,61 @@
+"""What an exported file says of itself, so that it can be fed and read without this project's training code."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+import coadtr
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from coadtr.checkpoint import Checkpoint
+    from coadtr.export.graph import StepGraph
+
+__all__ = ["KEY", "VERSION", "describe"]
+
+KEY: Final = "coadtr"  # of the metadata property (ONNX), or the extra file's stem (.pt2)
+VERSION: Final = 1
+
+
+def describe(checkpoint: Checkpoint, graph: StepGraph, *, form: str, precision: str, **more: Any) -> str:
+    """Describe an exported step as a JSON text.
+
+    Args:
+        checkpoint: Where it comes from.
+        graph: The step.
+        form: ``"coadtr-onnx"`` or another name of a format.
+        precision: Of the weights.
+        more: What the format adds, as plain values.
+    """
+    return json.dumps(
+        {
+            "format": form,
+            "version": VERSION,
+            "coadtr": coadtr.__version__,
+            "precision": precision,
+            "spec": checkpoint.spec.to_dict(),
+            "state": [_leaf(name, leaf[0]) for name, leaf in zip(graph.names, graph.fresh(1), strict=True)],
+            "source": {"checkpoint": checkpoint.path.resolve().name, "weights_sha256": checkpoint.weights_sha256},
+            **more,
+        }
+    )
+
+
+def _leaf(name: str, values: Tensor) -> dict[str, Any]:
+    """Describe a tensor of a fresh stream's state, without its stream dimension."""
+    values = values.detach().cpu().contiguous()
+    leaf: dict[str, Any] = {
+        "name": name,
+        "shape": list(values.shape),
+        "dtype": str(values.dtype).removeprefix("torch."),
+    }
+    if values.numel() == 0 or bool((values == values.flatten()[0]).all()):
+        return {**leaf, "fill": values.flatten()[0].item() if values.numel() else 0}
+    packed = zlib.compress(values.view(torch.uint8).numpy().tobytes() if values.dim() else values.numpy().tobytes())
+    return {**leaf, "values": base64.b64encode(packed).decode("ascii")}
