@@ -44,7 +44,7 @@ def make_trainer(settings: TrainingSettings, out: Path, callbacks: Sequence[Call
         ConfigError: If the accelerator or the precision is not to be had.
     """
     # Nothing here reads memory before it is written: filling it first would cost a tenth of a step and change nothing.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     chosen = [*_kept_epochs(out), *_ways(settings), *callbacks]
     try:
         with warnings.catch_warnings():
