@@ -11,6 +11,7 @@ from rich.console import Console
 from coadtr.checkpoint import Checkpoint, load
 from coadtr.cli.cost_tables import block_table, cost_table, published_table
 from coadtr.cli.from_frame import FromFrame
+from coadtr.cli.naming import named_in_full
 from coadtr.cli.settings import a_path, counts, group, plain, text, whether, whole
 from coadtr.errors import ConfigError
 from coadtr.evaluation import (
@@ -100,10 +101,12 @@ def model_cost(settings: dict[str, Any], wanted: CostSettings) -> dict[str, Any]
     backbone = None if wanted.from_frame is None else wanted.from_frame.load(wanted.device)
     checkpoint = None if settings["checkpoint"] is None else load(a_path(settings, "checkpoint"), wanted.device)
     # Read in any case, so that a setting that is no setting is told.
-    of_model = {**group(settings, "model"), **group(settings, "features")}
+    groups = {name: group(settings, name) for name in ("model", "features")}
     if checkpoint is None:
         width = {} if backbone is None else {"input_dim": backbone[0].dim}
-        model = _on(build_model(config_from_dict({**of_model, **width})), wanted.device)
+        with named_in_full(groups):
+            fresh = build_model(config_from_dict({**groups["model"], **groups["features"], **width}))
+        model = _on(fresh, wanted.device)
     else:
         model = checkpoint.model
         if backbone is not None:

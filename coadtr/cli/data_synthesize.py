@@ -22,7 +22,7 @@ def main(cfg: DictConfig) -> None:
         a_path(settings, "source"),
         out,
         seed=whole(settings, "seed", least=0),
-        streams={name: whole(group(settings, "streams"), name, least=1) for name in group(settings, "streams")},
+        streams={name: whole(settings, f"streams.{name}", least=1) for name in group(settings, "streams")},
         dtype=of_kind(str, settings["dtype"], "dtype"),
         compression=text(settings, "compression"),
         noise=float(of_kind(float, settings["noise"], "noise")),

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from coadtr.cli.naming import named_in_full
 from coadtr.cli.options import settings_named, typed_options
 from coadtr.cli.settings import a_path, group, new_store, of_kind, one_of, plain, require, text, watched, whether, whole
 from coadtr.data import render
@@ -41,7 +42,7 @@ def main(cfg: DictConfig) -> None:
     wanted = settings["videos"] if isinstance(settings["videos"], list) else [settings["videos"]]
     sources = find_videos([str(one) for one in wanted])
     runner = one_of(("local", "ray"), settings["runner"], "runner")
-    address = text(group(settings, "ray"), "address")
+    address = text(settings, "ray.address")
     workers, compression = whole(settings, "workers", least=1), text(settings, "compression")
     segments = None if settings["segments"] is None else a_path(settings, "segments")
     labels = typed_options(planner("csv"), group(settings, "labels"), "labels")
@@ -70,22 +71,24 @@ def read_extraction(settings: dict[str, Any]) -> Extraction:
     Raises:
         ConfigError: If a setting is unknown, of another kind, or out of range.
     """
-    sampling, flow = group(settings, "sampling"), group(settings, "flow")
+    sampling = group(settings, "sampling")
     device = of_kind(str, settings["device"], "device")
     rate, seconds = sampling["rate_hz"], settings["max_seconds"]
+    with named_in_full({"sampling": sampling}):
+        frames = Sampling(
+            preset=of_kind(str, sampling["preset"], "sampling.preset"),
+            rate_hz=None if rate is None else of_kind(float, rate, "sampling.rate_hz"),
+            chunk=None if sampling["chunk"] is None else whole(settings, "sampling.chunk", least=1),
+        )
     return Extraction(
         backbone=text(settings, "backbone"),
         weights=text(settings, "weights"),
         clip=None if settings["clip"] is None else whole(settings, "clip", least=1),
-        flow=text(flow, "network"),
-        flow_weights=text(flow, "weights"),
-        flow_backbone=text(flow, "backbone"),
-        flow_backbone_weights=text(flow, "backbone_weights"),
-        sampling=Sampling(
-            preset=of_kind(str, sampling["preset"], "sampling.preset"),
-            rate_hz=None if rate is None else of_kind(float, rate, "sampling.rate_hz"),
-            chunk=None if sampling["chunk"] is None else whole(sampling, "chunk", least=1),
-        ),
+        flow=text(settings, "flow.network"),
+        flow_weights=text(settings, "flow.weights"),
+        flow_backbone=text(settings, "flow.backbone"),
+        flow_backbone_weights=text(settings, "flow.backbone_weights"),
+        sampling=frames,
         batch_size=whole(settings, "batch_size", least=1),
         dtype=of_kind(str, settings["dtype"], "dtype"),
         device=("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else _device(device),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from coadtr import video
+from coadtr.cli.naming import named_in_full
 from coadtr.cli.settings import group, of_kind, text, whole
 from coadtr.errors import ConfigError
 from coadtr.evaluation import Latency, end_to_end_latency
@@ -52,10 +53,9 @@ class FromFrame:
         """
         backbone, weights, sampling = text(settings, "backbone"), text(settings, "weights"), group(settings, "sampling")
         clip = None if settings["clip"] is None else whole(settings, "clip", least=1)
-        frame = group(settings, "frame")
-        height, width = (whole(frame, name, least=1) for name in ("height", "width"))
+        height, width = (whole(settings, name, least=1) for name in ("frame.height", "frame.width"))
         rate = None if sampling["rate_hz"] is None else of_kind(float, sampling["rate_hz"], "sampling.rate_hz")
-        chunk = None if sampling["chunk"] is None else whole(sampling, "chunk", least=1)
+        chunk = None if sampling["chunk"] is None else whole(settings, "sampling.chunk", least=1)
         preset = of_kind(str, sampling["preset"], "sampling.preset")
         if backbone is None:
             if weights is not None or clip is not None:
@@ -79,7 +79,8 @@ class FromFrame:
             DataError: If its weights cannot be had.
         """
         preset, rate, chunk = self.sampling
-        sampling = video.Sampling(preset=preset, rate_hz=rate, chunk=chunk)
+        with named_in_full({"sampling": ("preset", "rate_hz", "chunk")}):
+            sampling = video.Sampling(preset=preset, rate_hz=rate, chunk=chunk)
         network = video.load_backbone(self.backbone, self.weights, clip=self.clip, chunk=sampling.size, device=device)
         return network, sampling
 

@@ -31,10 +31,14 @@ COMMANDS = {
     "data convert": "change the number type or the compression of a feature store",
     "data synthesize": "make a full-size data set of real labels and simulated features",
     "extract": "make features of videos, with a backbone of your choice",
+    "serve": "answer live streams over WebSockets",
 }
 
 # Commands whose words without a name are the values of one setting: `coadtr report a b` is `coadtr report runs=[a,b]`.
 WORDS = {"report": "runs"}
+
+# A setting's other name, where Hydra has a group of that name, and so would not take it for a setting.
+ALIASES = {"export": ("format", "to")}
 
 RESUMABLE = ("train", "replay", "extract", "data import", "data merge", "data split", "data convert", "data synthesize")
 
@@ -78,7 +82,10 @@ def _parse(arguments: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _gather(name: str, words: Sequence[str]) -> list[str]:
-    """Make one setting of the words that have no name, where a command takes such words."""
+    """Make one setting of the words that have no name, where a command takes such words; call others by their own."""
+    if name in ALIASES:
+        alias, own = ALIASES[name]
+        words = [f"{own}={word.partition('=')[2]}" if word.startswith(f"{alias}=") else word for word in words]
     if name not in WORDS:
         return list(words)
     flags = {"-c", "--cfg", "-p", "--package", "-i", "--info", "-cd", "--config-dir"}  # each takes the word after it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
@@ -9,6 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 __all__ = ["explain", "missing_extra"]
 
+# A group of more choices than these is not listed in a message.
+MOST_LISTED = 20
 PLUGINS = ("hydra/launcher/joblib", "hydra/launcher/submitit_local", "hydra/launcher/submitit_slurm")
 
 
@@ -27,9 +30,8 @@ def explain(error: Exception, *, command: str, folder: Path) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         cut = str.rpartition if error.missing_cfg_file.startswith("hydra/") else str.partition
         name, _, choice = cut(error.missing_cfg_file, "/")
-        choices = ", ".join(_choices(folder / name)) or ("those in docs/sweeps.md" if "/" in name else "")
-        if choices:
-            return f"{name}={choice}: there is no such choice; choose one of {choices}"
+        if offer := _offer(choice, _choices(folder / name), command=command, plugin="/" in name):
+            return f"{name}={choice}: there is no such choice; {offer}"
         return f"{error.missing_cfg_file}: there are no such settings; {remedy}"
     if isinstance(error, OverrideParseException):
         quote = "and quote a value with brackets or commas inside the word, as in 'name=\"a (b), c\"'"
@@ -55,6 +57,16 @@ def missing_extra(error: Exception) -> str | None:
 
 def _choices(group: Path) -> list[str]:
     return sorted(path.relative_to(group).with_suffix("").as_posix() for path in group.rglob("*.yaml"))
+
+
+def _offer(choice: str, choices: list[str], *, command: str, plugin: bool) -> str:
+    """Offer the choices of a group, or where they are many, those most like the one that there is not."""
+    if len(choices) > MOST_LISTED:
+        # However unlike they are: they show what a name looks like.
+        closest = ", ".join(get_close_matches(choice, choices, 3, cutoff=0))
+        return f"the closest are {closest}; `{command} --help` lists all {len(choices)}"
+    listed = ", ".join(choices) or ("those in docs/sweeps.md" if plugin else "")
+    return listed and f"choose one of {listed}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeAlias, get_args
 
+from coadtr.cli.naming import named_in_full
 from coadtr.cli.settings import counts, fill, group, of_kind, one_of, text, whether, whole
 from coadtr.errors import ConfigError
 from coadtr.evaluation import CausalSmoothing, DetailSettings, find_protocol
@@ -86,6 +87,9 @@ class ReplaySettings:
         """
         timed = settings["latency"] not in (None, False)
         latency = {f"latency.{name}": value for name, value in group(settings, "latency").items()} if timed else {}
+        smoothing = group(settings, "smoothing")
+        with named_in_full({"smoothing": smoothing}):
+            smoothed = CausalSmoothing.parse(smoothing)
         return cls(
             split=text(settings, "split"),
             overwrite=whether(settings, "overwrite"),
@@ -94,7 +98,7 @@ class ReplaySettings:
             batch_size=None if settings["batch_size"] is None else whole(settings, "batch_size", least=1),
             precision=one_of((None, *get_args(Precision)), settings["precision"], "precision"),
             backend=one_of(get_args(Backend), settings["backend"], "backend"),
-            smoothing=CausalSmoothing.parse(group(settings, "smoothing")),
+            smoothing=smoothed,
             anticipation=whether(settings, "anticipation"),
             audit=whether(settings, "audit"),
             details=fill(DetailSettings, settings, "details"),

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from coadtr.cli.messages import explain
+from coadtr.cli.naming import named_in_full
 from coadtr.errors import ConfigError
 
 __all__ = [
@@ -98,14 +99,21 @@ def of_kind(kind: type[KindT], value: object, name: str) -> KindT:
     return cast("KindT", value)
 
 
+def _find(settings: Mapping[str, Any], name: str) -> Any:
+    """Find a setting, in its group where its name has one."""
+    outer, dot, inner = name.partition(".")
+    return group(settings, outer)[inner] if dot and name not in settings else settings[name]
+
+
 def text(settings: Mapping[str, Any], name: str) -> str | None:
     """Read a text, or none.
 
     Example:
-        >>> text({"dtype": "float16"}, "dtype"), text({"dtype": None}, "dtype")
+        >>> text({"dtype": "float16"}, "dtype"), text({"flow": {"network": None}}, "flow.network")
         ('float16', None)
     """
-    return None if settings[name] is None else of_kind(str, settings[name], name)
+    value = _find(settings, name)
+    return None if value is None else of_kind(str, value, name)
 
 
 def whole(settings: Mapping[str, Any], name: str, *, least: int) -> int:
@@ -118,7 +126,7 @@ def whole(settings: Mapping[str, Any], name: str, *, least: int) -> int:
         Traceback (most recent call last):
         coadtr.errors.ConfigError: batch_size must be a whole number of at least 1, got 0.5
     """
-    value = settings[name]
+    value = _find(settings, name)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
     return value
@@ -256,7 +264,8 @@ def fill(record: type[RecordT], settings: Mapping[str, Any], name: str) -> Recor
             values[key] = fill(type(fields[key]), {f"{name}.{key}": value}, f"{name}.{key}")
         else:
             of_kind(cast("type[str]", type(fields[key])), value, f"{name}.{key}")
-    return record(**values)
+    with named_in_full({name: fields}):
+        return record(**values)
 
 
 def command_line() -> str:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from coadtr.checkpoint import load
+from coadtr.cli.naming import named_in_full
 from coadtr.cli.processes import leads, quoted, run_processes, started_outside, this_command
 from coadtr.cli.settings import a_path, command_line, fill, group, names, plain, watched, whether
 from coadtr.data import FeatureStore
@@ -46,6 +47,7 @@ def run(cfg: DictConfig, *, again: bool = True) -> tuple[TrainingResult, bool]:
     out = a_path(settings, "out")
     with FeatureStore.open(a_path(dataset, "path")) as store:
         wanted = fill(TrainingSettings, settings, "trainer")
+        groups = {name: group(settings, name) for name in ("model", "trainer")}
         if not again and (done := _finished(store, settings, wanted, out)):
             print(f"finished       {done.checkpoint}", flush=True)
             return done, False
@@ -54,17 +56,18 @@ def run(cfg: DictConfig, *, again: bool = True) -> tuple[TrainingResult, bool]:
             command = this_command("train", _words(out, progress=progress))
             run_processes(command, wanted.devices, nodes=wanted.nodes, progress=progress)
             return _trained(out), True
-        result = train(
-            store,
-            group(settings, "model"),
-            wanted,
-            out,
-            streams=names(dataset, "streams"),
-            resume=whether(settings, "resume"),
-            command=command_line(),
-            progress=progress,
-            say=partial(print, flush=True),
-        )
+        with named_in_full(groups):
+            result = train(
+                store,
+                groups["model"],
+                wanted,
+                out,
+                streams=names(dataset, "streams"),
+                resume=whether(settings, "resume"),
+                command=command_line(),
+                progress=progress,
+                say=partial(print, flush=True),
+            )
     if not leads():
         return result, True
     console = Console(soft_wrap=True, highlight=False)
@@ -91,8 +94,9 @@ def _finished(
     """Read what a finished run of the same settings and data gave, if the folder holds one."""
     if not (out / "run.json").exists() or not (before := read_run(out)).get("finished"):
         return None
-    streams = names(group(settings, "dataset"), "streams")
-    run = describe_run(store, group(settings, "model"), wanted, streams)
+    streams, model = names(group(settings, "dataset"), "streams"), group(settings, "model")
+    with named_in_full({"model": model}):
+        run = describe_run(store, model, wanted, streams)
     for part in ("model", "training", "data"):
         if {**before[part], "path": None} != {**run[part], "path": None}:
             return None

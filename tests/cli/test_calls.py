@@ -58,7 +58,7 @@ def test_the_settings_are_printed_as_composed(tmp_path: Path) -> None:
         ("train model.windw=3", ("model.windw is not a setting", "`coadtr train --help`")),
         ("train +trainer.speed=3 dataset.path=data.h5", ("trainer.speed is not a setting",)),
         ("train model=gru", ("model=gru", CHOICES)),
-        ("train experiment=exercises/gru", ("experiment=exercises/gru", "exercises/cooadtr_b1")),
+        ("train experiment=exercises/gru", ("experiment=exercises/gru", "exercises/grab", "`coadtr train --help`")),
         ("cost features=i3d", ("features=i3d", "anet, exercises, kinetics")),
         ("train fast", ("'fast' is not a setting", "name=value")),
         ("train =3", ("'=3' has no name",)),
@@ -71,9 +71,19 @@ def test_the_settings_are_printed_as_composed(tmp_path: Path) -> None:
         ("train trainer.precision=16 dataset.path=data.h5", ("trainer.precision", "16")),
         ("train trainer.precision=half dataset.path=data.h5", ("recision", "'half'")),
         ("train trainer.accelerator=abacus dataset.path=data.h5", ("abacus",)),
-        ("train trainer.devices=0 dataset.path=data.h5", ("devices must be a whole number of at least 1, got 0",)),
+        (
+            "train trainer.devices=0 dataset.path=data.h5",
+            ("error: trainer.devices must be a whole number of at least 1",),
+        ),
         ("train trainer.nodes=2 dataset.path=data.h5", ("trainer.nodes=2 needs torchrun or srun", "docs/training.md")),
-        ("train model.window=0 dataset.path=data.h5", ("window", "0")),
+        ("train trainer.max_epochs=0 dataset.path=data.h5", ("error: trainer.max_epochs must be a whole number of",)),
+        ("train trainer.loss.focal_gamma=-1 dataset.path=data.h5", ("error: trainer.loss.focal_gamma must be finite",)),
+        ("train model.window=0 dataset.path=data.h5", ("error: model.window must be a whole number of at least 1",)),
+        ("train model.input_dropout=2 dataset.path=data.h5", ("error: model.input_dropout must be at least 0",)),
+        (
+            "train trainer.sampling=sequences model=oadtr trainer.accelerator=cpu dataset.path=data.h5",
+            ("error: trainer.sampling=sequences needs", "use trainer.sampling=windows"),
+        ),
         ("train progress=5 dataset.path=data.h5", ("progress must be true or false, got 5",)),
         ("replay", ("checkpoint=... must be given", "`coadtr replay --help`")),
         ("replay checkpoint=run/checkpoint", ("data=... must be given",)),
@@ -84,10 +94,11 @@ def test_the_settings_are_printed_as_composed(tmp_path: Path) -> None:
         ("replay checkpoint=run/checkpoint data=data.h5 backend=fast", ("backend must be one of", "got 'fast'")),
         ("replay checkpoint=run/checkpoint data=data.h5 backend=cuda_graph", ("does not run on cpu", "eager")),
         ("replay checkpoint=run/checkpoint data=data.h5 device=abacus", ("'abacus'",)),
-        ("export", ("run=... must be given",)),
+        ("export", ("give one of run=", "checkpoint=")),
         ("export run=run which=worst", ("'worst'",)),
         ("cost table=5", ("table must be true or false, got 5",)),
-        ("cost model.num_heads=7", ("num_heads", "7")),
+        ("cost model.num_heads=7", ("error: model.embed_dim must be a multiple of model.num_heads, got 1024 and 7",)),
+        ("cost features.num_classes=1", ("error: features.num_classes must be a whole number of at least 2, got 1",)),
         ("data import", ("format=... must be given",)),
         (
             "data import format=tarball out=x.h5",
@@ -101,6 +112,22 @@ def test_the_settings_are_printed_as_composed(tmp_path: Path) -> None:
 )
 def test_a_wrong_call_ends_with_one_line(words: str, names: tuple[str, ...], workplace: Path) -> None:
     refuse(*words.split(), folder=workplace, code=2, names=names)
+
+
+def test_a_misspelt_experiment_is_met_with_the_closest_ones(tmp_path: Path) -> None:
+    words = ("train", "experiment=exercises/cooadtr_b11")
+    count = len(list((config_folder() / "experiment").rglob("*.yaml")))
+    listed = f"`coadtr train --help` lists all {count}\n"
+    refuse(*words, folder=tmp_path, code=2, names=("choice; the closest are exercises/cooadtr_b1, exercises/", listed))
+    outcome = call(*words, folder=tmp_path)
+    assert outcome.err.count("exercises/cooadtr_b1") == 2, "once in the word that was given, and once as the closest"
+    closest = outcome.err.partition("the closest are ")[2].partition(";")[0].split(", ")
+    assert len(closest) == 3
+    out = succeed("train", "--help", folder=tmp_path)
+    for name in closest:
+        group, _, choice = name.partition("/")
+        choices = next(line for line in out.splitlines() if line.startswith(f"experiment/{group}: "))
+        assert choice in choices.partition(": ")[2].split(", ")
 
 
 def test_debug_shows_the_traceback_before_the_line(tmp_path: Path) -> None:

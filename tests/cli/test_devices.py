@@ -270,7 +270,7 @@ def test_no_other_command_can_take_the_port_on_which_the_processes_meet() -> Non
 def test_what_ends_the_first_process_comes_out_as_it_is(tmp_path: Path) -> None:
     write_store(tmp_path / "data.h5")
     outcome = call("train", *RUN, "out=run", "trainer.devices=2", "model.window=0", folder=tmp_path)
-    assert outcome.err == "coadtr: error: window must be a whole number of at least 1, got 0\n"
+    assert outcome.err == "coadtr: error: model.window must be a whole number of at least 1, got 0\n"
     assert outcome.code == 2
 
 

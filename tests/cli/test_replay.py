@@ -221,7 +221,7 @@ def test_throughput_is_measured_where_it_is_asked_for(workplace: Path) -> None:
         (("out=run/checkpoint",), ("run/checkpoint is the checkpoint",)),
         (("latency.steps=0",), ("latency.steps must be a whole number of at least 1",)),
         (("smoothing.kind=median",), ("'median'", "mean, exponential")),
-        (("smoothing.kind=mean", "smoothing.frames=0"), ("frames=0",)),
+        (("smoothing.kind=mean", "smoothing.frames=0"), ("smoothing.frames=0",)),
         (("details.level=2",), ("level=2",)),
         (("details.resamples=-1",), ("resamples=-1",)),
         (("audit=maybe",), ("audit must be true or false",)),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from coadtr.cli.settings import a_path, command_line, fill, group, names, of_kind, plain, require, watched, whole
+from coadtr.cli.settings import a_path, command_line, fill, group, names, of_kind, plain, require, text, watched, whole
 from coadtr.errors import ConfigError
 
 
@@ -19,6 +19,20 @@ class Sizes:
     rate: float = 0.5
     wide: bool = False
     name: str = "a"
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ConfigError(f"width must be at least 1, got {self.width}")
+
+
+@dataclass(frozen=True)
+class Room:
+    doors: int = 1
+    sizes: Sizes = Sizes()
+
+    def __post_init__(self) -> None:
+        if self.doors > self.sizes.width:
+            raise ConfigError(f"doors={self.doors} is above width={self.sizes.width}")
 
 
 def test_plain_values_are_resolved() -> None:
@@ -53,6 +67,23 @@ def test_a_group_fills_a_dataclass() -> None:
 def test_a_group_of_other_kinds_is_refused(values: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         fill(Sizes, {"sizes": values}, "sizes")
+
+
+def test_what_a_dataclass_refuses_is_told_by_its_full_name() -> None:
+    with pytest.raises(ConfigError, match=r"^room\.sizes\.width must be at least 1, got 0$"):
+        fill(Room, {"room": {"sizes": {"width": 0}}}, "room")
+    with pytest.raises(ConfigError, match=r"^room\.doors=9 is above width=4$"):
+        fill(Room, {"room": {"doors": 9}}, "room")
+
+
+def test_a_setting_is_found_in_its_group() -> None:
+    settings = {"frame": {"height": 0, "a.b": 2}, "latency.steps": 3, "flow": 5}
+    assert whole(settings, "latency.steps", least=1) == 3
+    assert whole(settings, "frame.a.b", least=1) == 2
+    with pytest.raises(ConfigError, match=r"^frame\.height must be a whole number of at least 1, got 0$"):
+        whole(settings, "frame.height", least=1)
+    with pytest.raises(ConfigError, match="flow is a group of settings, got 5"):
+        text(settings, "flow.network")
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, True, "2", None])

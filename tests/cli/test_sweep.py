@@ -87,7 +87,7 @@ def test_a_failed_job_is_named_and_the_others_go_on(sweep: tuple[str, ...], tmp_
     outcome = call(*sweep, "model.dropout=7,0.1", folder=tmp_path)
     assert outcome.code == 1
     lines = outcome.err.splitlines()
-    assert lines[0] == "coadtr: model.dropout=7 failed: dropout must be at least 0 and below 1, got 7"
+    assert lines[0] == "coadtr: model.dropout=7 failed: model.dropout must be at least 0 and below 1, got 7"
     assert lines[1:] == [
         "coadtr: error: 1 of 2 jobs failed: run the same command again to try them again; those that finished are kept"
     ]
@@ -256,7 +256,7 @@ def test_jobs_in_other_processes_fill_the_same_table(
     outcome: Outcome = spawn(*MODULE, *sweep, *words, "model.dropout=0.1,7", folder=tmp_path)
     assert outcome.code == 1
     assert [line.partition(":")[2] for line in outcome.err.splitlines()] == [
-        " model.dropout=7 failed: dropout must be at least 0 and below 1, got 7",
+        " model.dropout=7 failed: model.dropout must be at least 0 and below 1, got 7",
         " error: 1 of 2 jobs failed: run the same command again to try them again; those that finished are kept",
     ]
     found = table(tmp_path / "runs/small")

@@ -1,0 +1,57 @@
+"""Who may use the server: a bearer token, and which web pages."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["may_enter", "page_allowed"]
+
+
+def may_enter(token: str | None, headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
+    """Whether a request brings the token: in its ``Authorization`` header, or as ``token`` in its query.
+
+    Browsers cannot set headers of a WebSocket, so they use the query. The time that the answer takes does not tell
+    how much of a token was right.
+
+    Args:
+        token: The server's token; None lets everyone in.
+        headers: Headers of the request, by lower-case name.
+        query: Its query.
+
+    Example:
+        >>> may_enter("abc", {"authorization": "Bearer abc"}, {}), may_enter("abc", {}, {"token": "ab"})
+        (True, False)
+    """
+    if token is None:
+        return True
+    scheme, _, brought = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        brought = query.get("token", "")
+    return hmac.compare_digest(brought.strip().encode(), token.strip().encode())
+
+
+def page_allowed(headers: Mapping[str, str], origins: Sequence[str]) -> bool:
+    """Whether the web page that a request comes from may connect: one of this host, or one that is allowed.
+
+    Any page that a user visits may open WebSockets to this machine, and says in ``Origin`` where it came from. What
+    is no browser sends no origin.
+
+    Args:
+        headers: Headers of the request, by lower-case name.
+        origins: Pages that are allowed, such as ``https://example.org``.
+
+    Example:
+        >>> page_allowed({"origin": "http://localhost:8000", "host": "localhost:8000"}, [])
+        True
+        >>> page_allowed({"origin": "https://elsewhere.net", "host": "localhost:8000"}, [])
+        False
+    """
+    origin = headers.get("origin")
+    if origin is None or origin.rstrip("/") in {allowed.rstrip("/") for allowed in origins}:
+        return True
+    return bool(urlsplit(origin).netloc) and urlsplit(origin).netloc == headers.get("host")
