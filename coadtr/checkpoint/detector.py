@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coadtr.checkpoint.matching import describe_streams
 from coadtr.errors import DataError, ShapeError
 from coadtr.layers import clone_state
+from coadtr.runtime.description import describe_streams
 from coadtr.scoring import probabilities
 
 if TYPE_CHECKING:

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from coadtr.runtime.description import describe_streams
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from coadtr.checkpoint.spec import CheckpointSpec
 
-__all__ = ["describe_streams", "explain_mismatch"]
+__all__ = ["explain_mismatch"]
 
 RATE_TOLERANCE: Final = 0.01
-
-
-def describe_streams(streams: Mapping[str, int]) -> str:
-    """List streams with their channels, in order.
-
-    Example:
-        >>> describe_streams({"rgb": 2048, "flow": 1024})
-        'rgb 2048 + flow 1024'
-    """
-    return " + ".join(f"{name} {channels}" for name, channels in streams.items()) or "none"
 
 
 def explain_mismatch(

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from coadtr.checkpoint.matching import describe_streams
 from coadtr.errors import ConfigError
 from coadtr.models import ModelConfig, config_from_dict
+from coadtr.runtime.description import describe_streams
 from coadtr.scoring import HEADS, Head
 
 if TYPE_CHECKING:

@@ -95,6 +95,7 @@ def test_a_terminal_shows_progress(workplace: Path) -> None:
         ("data", ("inspect", "path=data.h5"), "data.h5  ("),
         ("extract", ("--help",), "coadtr extract: "),
         ("export", ("run=run", "which=last", "out=last"), "exported epoch 1 "),
+        ("serve", ("--help",), "coadtr serve: "),
         ("train", ("--help",), "coadtr train: "),
     ],
 )
