@@ -68,6 +68,7 @@ def test_the_file_says_what_it_is(checkpoint: Checkpoint, exported: Path) -> Non
     assert said["state"][2] == {"name": "frames", "shape": [], "dtype": "int64", "fill": 0}
 
 
+@pytest.mark.slow  # half a minute of tracing
 def test_a_fresh_state_that_is_not_constant_travels_with_the_file(tmp_path: Path) -> None:
     checkpoint = save(tmp_path, "testra")
     export_onnx(checkpoint, tmp_path / "testra.onnx")

@@ -14,7 +14,7 @@ from coadtr.export import StepGraph, export_program
 from tests.export.conftest import CHANNELS
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_a_program_steps_as_the_model_does(checkpoint: Checkpoint, precision: str, tmp_path: Path) -> None:
     path = tmp_path / "b1.pt2"
     agreement = export_program(checkpoint, path, precision=precision)
