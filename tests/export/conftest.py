@@ -5,31 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
-from coadtr.checkpoint import Checkpoint, CheckpointSpec, load, save_checkpoint
+from coadtr.checkpoint import Checkpoint, load
 from coadtr.export import export_onnx
-from coadtr.models import build_model
-from tests.models.sizes import small
-
-CHANNELS = 5
+from tests.checkpoint.making import save_small
 
 
-def save(folder: Path, name: str = "cooadtr_b1", *, normalise: bool = True) -> Checkpoint:
-    """Save and load a small model of a preset: streams rgb 3 + flow 2, three classes of which one is ignored."""
-    torch.manual_seed(3)
-    model = build_model(small(name, input_dim=CHANNELS, normalise=normalise))
-    if normalise:
-        model.inputs.set_statistics(100 * torch.randn(CHANNELS), torch.rand(CHANNELS) + 0.5)
-    spec = CheckpointSpec(
-        model=model.config,
-        class_names=("rest", "lift", "unclear"),
-        background=0,
-        ignored=2,
-        streams={"rgb": 3, "flow": 2},
-        rate_hz=5.0,
-    )
-    return load(save_checkpoint(folder / name, model, spec, {}))
+def save(folder: Path, name: str = "cooadtr_b1") -> Checkpoint:
+    """Save and load a small model of a preset that standardises its input."""
+    return load(save_small(folder, name, mean=100.0))
 
 
 @pytest.fixture(scope="session")

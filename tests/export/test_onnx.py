@@ -23,7 +23,8 @@ from coadtr.models import PRESETS, build_model, preset
 from coadtr.runtime import OnlineDetector as RuntimeDetector
 from coadtr.runtime import OnnxStepper
 from coadtr.scoring import probabilities
-from tests.export.conftest import CHANNELS, save
+from tests.checkpoint.making import CHANNELS
+from tests.export.conftest import save
 
 FRAMES = 300
 

@@ -11,7 +11,7 @@ import torch
 from coadtr.checkpoint import Checkpoint
 from coadtr.errors import ConfigError
 from coadtr.export import StepGraph, export_program
-from tests.export.conftest import CHANNELS
+from tests.checkpoint.making import CHANNELS
 
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])

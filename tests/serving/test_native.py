@@ -9,29 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from coadtr.checkpoint import CheckpointSpec, load, save_checkpoint
 from coadtr.checkpoint import OnlineDetector as NativeDetector
+from coadtr.checkpoint import load
 from coadtr.errors import CheckpointError, ConfigError, MissingExtraError
-from coadtr.models import PRESETS, build_model
+from coadtr.models import PRESETS
 from coadtr.runtime import OnlineDetector
 from coadtr.serving import NativeStepper, ServerSettings, StreamClient, running
-from tests.models.sizes import small
+from tests.checkpoint.making import save_small
 
 
 def save(folder: Path, name: str, dtype: torch.dtype = torch.float32) -> Path:
-    """Save a small model of a preset."""
-    torch.manual_seed(3)
-    model = build_model(small(name, input_dim=5)).eval()
-    spec = CheckpointSpec(
-        model=model.config,
-        class_names=("rest", "lift", "unclear"),
-        background=0,
-        ignored=2,
-        streams={"rgb": 3, "flow": 2},
-        rate_hz=5.0,
-        extractors={"rgb": {"backbone": "net"}},
-    )
-    return save_checkpoint(folder / "checkpoint", model.to(dtype), spec, {})
+    """Save a small model of a preset that says what its features are of."""
+    return save_small(folder, name, dtype=dtype, extractors={"rgb": {"backbone": "net"}})
 
 
 def frames_of(count: int, seed: int) -> np.ndarray:
@@ -62,7 +51,7 @@ def test_it_says_what_the_checkpoint_is(tmp_path: Path) -> None:
     assert (told.background, told.ignored, told.head, told.rate_hz) == (0, 2, "softmax", 5.0)
     assert (told.streams, told.precision) == ({"rgb": 3, "flow": 2}, "float32")
     assert told.extractors == {"rgb": {"backbone": "net"}}
-    assert told.source == {"checkpoint": "checkpoint", "weights_sha256": checkpoint.weights_sha256}
+    assert told.source == {"checkpoint": "cooadtr_b1", "weights_sha256": checkpoint.weights_sha256}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
