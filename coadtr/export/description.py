@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 import coadtr
+from coadtr.runtime.description import VERSION
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,10 +18,7 @@ if TYPE_CHECKING:
     from coadtr.checkpoint import Checkpoint
     from coadtr.export.graph import StepGraph
 
-__all__ = ["KEY", "VERSION", "describe"]
-
-KEY: Final = "coadtr"  # of the metadata property (ONNX), or the extra file's stem (.pt2)
-VERSION: Final = 1
+__all__ = ["describe"]
 
 
 def describe(checkpoint: Checkpoint, graph: StepGraph, *, form: str, precision: str, **more: Any) -> str:
@@ -57,5 +55,5 @@ def _leaf(name: str, values: Tensor) -> dict[str, Any]:
     }
     if values.numel() == 0 or bool((values == values.flatten()[0]).all()):
         return {**leaf, "fill": values.flatten()[0].item() if values.numel() else 0}
-    packed = zlib.compress(values.view(torch.uint8).numpy().tobytes() if values.dim() else values.numpy().tobytes())
+    packed = zlib.compress(values.reshape(-1).view(torch.uint8).numpy().tobytes())
     return {**leaf, "values": base64.b64encode(packed).decode("ascii")}

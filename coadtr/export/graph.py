@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from coadtr.layers import state_from_tensors, state_tensors
+from coadtr.layers import state_from_tensors, state_names, state_tensors
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from coadtr.models import OnlineModel
 
-__all__ = ["StepGraph", "leaf_names", "trace"]
+__all__ = ["StepGraph", "trace"]
 
 STREAMS = 2  # in the example that is traced: one stream would be taken for a constant
 
@@ -40,7 +40,7 @@ class StepGraph(nn.Module):
         super().__init__()
         self.model = model
         self._like = model.init_state(1)
-        self.names = leaf_names(self._like)
+        self.names = state_names(self._like)
 
     def fresh(self, streams: int) -> list[Tensor]:
         """Return the state tensors of so many streams that have seen no frame."""
@@ -59,24 +59,6 @@ class StepGraph(nn.Module):
         before = state_from_tensors([leaf.clone() for leaf in state], self._like)
         logits, after = self.model.step(frame.to(self.model.input_dtype), before)
         return (logits.to(torch.float32), *state_tensors(after))
-
-
-def leaf_names(state: Any) -> tuple[str, ...]:
-    """Name the tensors of a state by their way through it, in the order of `state_tensors`.
-
-    Example:
-        >>> from coadtr.layers import SingleOutputAttention
-        >>> leaf_names((SingleOutputAttention(4, 1, window=2).init_state(1),))
-        ('0.keys', '0.values', '0.frames')
-    """
-
-    def walk(part: Any, way: tuple[str, ...]) -> list[str]:
-        if isinstance(part, Tensor):
-            return [".".join(way)]
-        fields = getattr(part, "_fields", range(len(part)))
-        return [name for field, inner in zip(fields, part, strict=True) for name in walk(inner, (*way, str(field)))]
-
-    return tuple(walk(state, ()))
 
 
 def trace(graph: StepGraph) -> ExportedProgram:

@@ -15,9 +15,11 @@ import torch
 
 from coadtr.data.atomic import replacing
 from coadtr.errors import CheckpointError, ConfigError, MissingExtraError
-from coadtr.export.description import KEY, describe
+from coadtr.export.description import describe
 from coadtr.export.graph import StepGraph, trace
+from coadtr.export.target import require_target
 from coadtr.export.verification import Agreement, compare, require_agreement
+from coadtr.runtime.description import FORMAT, KEY
 
 if TYPE_CHECKING:
     from coadtr.checkpoint import Checkpoint
@@ -57,17 +59,14 @@ def export_onnx(
         MissingExtraError: If a package of the extra ``export`` is not installed.
     """
     path = Path(out)
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision={precision!r}: an ONNX file takes one of {', '.join(PRECISIONS)}")
-    if path.exists() and not overwrite:
-        raise ConfigError(f"{path} is there already: choose another out, or give overwrite=true")
+    require_target(path, precision, PRECISIONS, kind="an ONNX file", overwrite=overwrite)
     if (dtype := next(checkpoint.model.parameters()).dtype) != torch.float32:
         raise ConfigError(f"{checkpoint.path} is in {str(dtype).removeprefix('torch.')}: export a float32 checkpoint")
     _require_packages()
     graph = StepGraph(checkpoint.model)
     with replacing(path) as part:
         _convert(graph, precision, part)
-        _attach(part, {KEY: describe(checkpoint, graph, form="coadtr-onnx", precision=precision, opset=OPSET)})
+        _attach(part, {KEY: describe(checkpoint, graph, form=FORMAT, precision=precision, opset=OPSET)})
         agreement = compare(checkpoint, _runner(part))
         require_agreement(agreement, precision, str(path))
     return agreement

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
 
 from coadtr.data.atomic import replacing
-from coadtr.errors import ConfigError
-from coadtr.export.description import KEY, describe
+from coadtr.export.description import describe
 from coadtr.export.graph import StepGraph, trace
+from coadtr.export.target import require_target
 from coadtr.export.verification import Agreement, compare, require_agreement
 from coadtr.layers import in_precision
+from coadtr.runtime.description import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,12 +51,8 @@ def export_program(
         CheckpointError: If the program's scores differ from the model's by more than the precision explains.
     """
     path = Path(out)
-    known = {str(name): name for name in PRECISIONS}
-    if precision not in known:
-        raise ConfigError(f"precision={precision!r}: a .pt2 file takes one of {', '.join(PRECISIONS)}")
-    if path.exists() and not overwrite:
-        raise ConfigError(f"{path} is there already: choose another out, or give overwrite=true")
-    graph = StepGraph(in_precision(checkpoint.model, known[precision]).eval())
+    require_target(path, precision, PRECISIONS, kind="a .pt2 file", overwrite=overwrite)
+    graph = StepGraph(in_precision(checkpoint.model, cast("Precision", precision)).eval())
     with replacing(path) as part:
         description = describe(checkpoint, graph, form="coadtr-pt2", precision=precision)
         # A file object, because `save` would complain of the name that a part of a file has.

@@ -40,7 +40,7 @@ from coadtr.layers.runner import Backend, StepRunner
 from coadtr.layers.smoothing import SmoothedMemory, init_smoothed, smooth
 from coadtr.layers.softmax_free import SoftmaxFreeAttention
 from coadtr.layers.stack import ContinualEncoder, EncoderState, answer_windows
-from coadtr.layers.state import clone_state, reset_rows, state_bytes, state_from_tensors, state_tensors
+from coadtr.layers.state import clone_state, reset_rows, state_bytes, state_from_tensors, state_names, state_tensors
 from coadtr.layers.streams import SteppedModule, StreamBatch
 
 __all__ = [
@@ -105,6 +105,7 @@ __all__ = [
     "smooth",
     "state_bytes",
     "state_from_tensors",
+    "state_names",
     "state_tensors",
     "write_ring",
 ]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from coadtr.errors import ConfigError, ShapeError
 
-__all__ = ["clone_state", "reset_rows", "state_bytes", "state_from_tensors", "state_tensors"]
+__all__ = ["clone_state", "reset_rows", "state_bytes", "state_from_tensors", "state_names", "state_tensors"]
 
 S = TypeVar("S")
 
@@ -45,6 +45,27 @@ def state_tensors(state: Any) -> Iterator[Tensor]:
     else:
         for part in state:
             yield from state_tensors(part)
+
+
+def state_names(state: Any) -> tuple[str, ...]:
+    """Name the tensors of a state by their way through it, in the order of :func:`state_tensors`.
+
+    Args:
+        state: A (nested) NamedTuple of tensors.
+
+    Example:
+        >>> from coadtr.layers import SingleOutputAttention
+        >>> state_names((SingleOutputAttention(4, 1, window=2).init_state(1),))
+        ('0.keys', '0.values', '0.frames')
+    """
+
+    def walk(part: Any, way: tuple[str, ...]) -> list[str]:
+        if isinstance(part, Tensor):
+            return [".".join(way)]
+        fields = getattr(part, "_fields", range(len(part)))
+        return [name for field, inner in zip(fields, part, strict=True) for name in walk(inner, (*way, str(field)))]
+
+    return tuple(walk(state, ()))
 
 
 def state_from_tensors(tensors: Iterable[Tensor], like: S) -> S:

@@ -53,7 +53,7 @@ class NativeStepper:
                 f"{path} needs torch to be served: run `pip install torch`, or give a file that `coadtr export` wrote"
             ) from error
         from coadtr.checkpoint import load  # noqa: PLC0415
-        from coadtr.layers import state_from_tensors, state_tensors  # noqa: PLC0415
+        from coadtr.layers import state_from_tensors, state_names, state_tensors  # noqa: PLC0415
 
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be a whole number above 0, got {threads!r}")
@@ -73,7 +73,7 @@ class NativeStepper:
             streams=spec.streams,
             rate_hz=spec.rate_hz,
             head=spec.head,
-            state=tuple(self._leaves()),
+            state=tuple(self._leaves(state_names(self._like))),
             source={"checkpoint": checkpoint.path.resolve().name, "weights_sha256": checkpoint.weights_sha256},
             precision=str(checkpoint.model.inputs.embed.weight.dtype).removeprefix("torch."),
             extractors=spec.extractors,
@@ -98,16 +98,8 @@ class NativeStepper:
             tensor = tensor.float()
         return np.ascontiguousarray(tensor.cpu().numpy())
 
-    def _leaves(self) -> Iterator[Leaf]:
-        for name, tensor in zip(_names(self._like), self._flat(self._like), strict=True):
+    def _leaves(self, names: Sequence[str]) -> Iterator[Leaf]:
+        for name, tensor in zip(names, self._flat(self._like), strict=True):
             fresh = np.array(self._array(tensor)[0])  # of no dimensions, it would be a number
             fresh.flags.writeable = False  # all fresh streams share it
             yield Leaf(name, fresh)
-
-
-def _names(state: Any, way: tuple[str, ...] = ()) -> list[str]:
-    """Name the tensors of a state by their way through it, depth first."""
-    if not isinstance(state, tuple):
-        return [".".join(way)]
-    fields = getattr(state, "_fields", range(len(state)))
-    return [name for field, part in zip(fields, state, strict=True) for name in _names(part, (*way, str(field)))]
