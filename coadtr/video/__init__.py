@@ -21,16 +21,22 @@ if TYPE_CHECKING:
     from coadtr.video.info import VideoInfo, probe
     from coadtr.video.pool import extract_all
     from coadtr.video.ray_pool import on_ray
-    from coadtr.video.sampling import Sampling, chunks, resample
+    from coadtr.video.sampling import Resampler, Sampling, chunks
     from coadtr.video.sources import Source, find_videos
+    from coadtr.video.streaming import Eyes, Feature, FeatureStream, Picture
     from coadtr.video.workers import Extraction, VideoFeatures, extract_video
 
 __all__ = [
     "Backbone",
     "Extraction",
     "ExtractionReport",
+    "Eyes",
+    "Feature",
+    "FeatureStream",
     "FlowBackbone",
     "Frame",
+    "Picture",
+    "Resampler",
     "Sampling",
     "Source",
     "VideoFeatures",
@@ -46,15 +52,19 @@ __all__ = [
     "load_flow",
     "on_ray",
     "probe",
-    "resample",
 ]
 
 _HOME = {
     "Backbone": "backbones",
     "Extraction": "workers",
     "ExtractionReport": "extraction",
+    "Eyes": "streaming",
+    "Feature": "streaming",
+    "FeatureStream": "streaming",
     "FlowBackbone": "flow",
     "Frame": "decode",
+    "Picture": "streaming",
+    "Resampler": "sampling",
     "Sampling": "sampling",
     "Source": "sources",
     "VideoFeatures": "workers",
@@ -70,7 +80,6 @@ _HOME = {
     "load_backbone": "backbones",
     "load_flow": "flow",
     "probe": "info",
-    "resample": "sampling",
 }
 
 

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["is_live", "is_url", "shown"]
+__all__ = ["camera", "is_live", "is_url", "shown"]
 
+_CAMERA: Final = re.compile(r"^camera:((?P<format>[a-z0-9]+):)?(?P<device>.+)$", re.IGNORECASE)
 _URL: Final = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+def camera(source: str | Path) -> tuple[str, str] | None:
+    """Return FFmpeg's input format and the device of a camera: ``camera:0`` is the first one of this machine.
+
+    ``/dev/video0`` is a camera too, and ``camera:FORMAT:DEVICE`` names any input device that FFmpeg has.
+
+    Example:
+        >>> camera("/dev/video2"), camera("camera:dshow:video=Integrated Camera"), camera("film.mp4")
+        (('v4l2', '/dev/video2'), ('dshow', 'video=Integrated Camera'), None)
+    """
+    text = str(source)
+    if re.fullmatch(r"/dev/video\d+", text):
+        return "v4l2", text
+    match = _CAMERA.match(text)
+    if match is None:
+        return None
+    if match["format"] is not None:
+        return match["format"].lower(), match["device"]
+    if sys.platform == "darwin":
+        return "avfoundation", f"{match['device']}:none"
+    if sys.platform == "win32":
+        return "dshow", f"video={match['device']}"
+    return "v4l2", f"/dev/video{match['device']}"
 
 
 def is_url(source: str | Path) -> bool:
@@ -24,13 +50,15 @@ def is_url(source: str | Path) -> bool:
 
 
 def is_live(source: str | Path) -> bool:
-    """Say whether ``source`` is an address that may never end, as that of a camera; ``http`` is taken for a file.
+    """Say whether ``source`` may never end: a camera, or an address; ``http`` is taken for a file.
 
     Example:
-        >>> is_live("rtsp://camera/1"), is_live("https://host/a.mp4")
-        (True, False)
+        >>> is_live("rtsp://camera/1"), is_live("camera:0"), is_live("https://host/a.mp4")
+        (True, True, False)
     """
-    return is_url(source) and not str(source).lower().startswith(("http://", "https://"))
+    return camera(source) is not None or (
+        is_url(source) and not str(source).lower().startswith(("http://", "https://"))
+    )
 
 
 def shown(source: str | Path) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from coadtr.errors import ConfigError, DataError, MissingExtraError
-from coadtr.video.address import is_live, is_url, shown
+from coadtr.video.address import camera, is_live, is_url, shown
 from coadtr.video.clock import MAX_GAP_S, Clock
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class VideoReader:
     end, or whose time jumps by more than a minute, raises `DataError` after its last good frame.
 
     Args:
-        source: File, or address that FFmpeg can open (``http://``, ``rtsp://`` and others).
+        source: File, address that FFmpeg can open (``http://``, ``rtsp://`` and others), or camera: ``camera:0``.
         max_seconds: Stop after this much of the video; none for all of it.
         timeout: Seconds to wait for an address to answer.
 
@@ -203,7 +203,7 @@ class VideoReader:
 
     def _check_length(self) -> None:
         declared, reached = self.declared_seconds, self._clock.reached
-        if declared is None or is_url(self.source):
+        if declared is None or is_url(self.source) or is_live(self.source):
             return
         if reached < declared - max(_SHORT_S, _SHORT_PART * declared):
             raise self._broken(f"is cut short: it declares {declared:.2f} s")
@@ -215,7 +215,10 @@ class VideoReader:
 
     def _open(self, source: str | Path, timeout: float) -> Any:
         options: dict[str, Any] = {"metadata_errors": "replace"}
-        if is_url(source):
+        if (device := camera(source)) is not None:
+            options["format"], name = device
+            remedy = "check that it is connected, that no other program uses it, and that you may read it"
+        elif is_url(source):
             options |= {"timeout": timeout}
             if self.source.lower().startswith("rtsp"):
                 options["options"] = {"rtsp_transport": "tcp"}

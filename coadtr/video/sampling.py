@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
 
-__all__ = ["PRESETS", "TOLERANCE_S", "Sampling", "Timed", "chunks", "even_rate", "resample"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["PRESETS", "TOLERANCE_S", "Chunker", "Resampler", "Sampling", "Shown", "Timed", "chunks", "even_rate"]
 
 PRESETS: Final = ("lstr", "oadtr", "rate")
 TOLERANCE_S: Final = 1e-3
@@ -30,6 +33,15 @@ class Timed(Protocol):
     @property
     def time(self) -> float:
         """Seconds since the start of the video."""
+        ...
+
+
+class Shown(Timed, Protocol):
+    """What is looked at: a frame of a video."""
+
+    @property
+    def rgb(self) -> NDArray[np.uint8]:
+        """The upright picture, ``(H, W, 3)`` uint8."""
         ...
 
 
@@ -118,57 +130,111 @@ class Sampling:
         return f"rate: {self.rate_hz:g} features a second, chunks of {self.size}, frame {self.pick + 1} for one image"
 
 
-def resample(
-    frames: Iterable[TimedT], *, rate_hz: float, offset: float = 0.0, hold: float | None = None
-) -> Iterator[TimedT]:
-    """Yield the frame that is shown at each of the times ``offset + k / rate_hz``, k = 0, 1, ...
+class Resampler(Generic[TimedT]):
+    """Show a stream of frames at even times: the frame that is shown at each of ``offset + k / rate_hz``, k = 0, 1, ...
 
-    One frame is held at a time, so the stream may be endless.
+    The first frame is shown from time 0 on. One frame is held, so the stream may be endless; a frame of the source
+    is handed out when the next one has come, as only then it is known how long it was shown.
 
     Args:
-        frames: Frames in the order of their times; the first is shown from time 0 on.
-        rate_hz: Frames a second to yield.
+        rate_hz: Frames a second to hand out.
         offset: Seconds of the first.
         hold: Seconds for which the last frame is shown; none for as long as the one before it.
 
-    Yields:
-        Frames, the same one several times where the source is slower.
+    Example:
+        >>> from types import SimpleNamespace
+        >>> slow, double = [SimpleNamespace(time=i / 10) for i in range(3)], Resampler(rate_hz=20.0)
+        >>> [[shown.time for shown in double.push(frame)] for frame in slow]
+        [[], [0.0, 0.0], [0.1, 0.1]]
+        >>> [shown.time for shown in double.finish()]
+        [0.2, 0.2]
+    """
+
+    def __init__(self, *, rate_hz: float, offset: float = 0.0, hold: float | None = None) -> None:
+        self._rate, self._offset, self._hold = rate_hz, offset, hold
+        self._shown: TimedT | None = None
+        self._gap, self._index = 1 / rate_hz, 0
+
+    def push(self, frame: TimedT) -> list[TimedT]:
+        """Take the next frame, and return what was shown before it: the same frame several times if it was long."""
+        shown, self._shown = self._shown, frame
+        if shown is None:
+            return []
+        self._gap = frame.time - shown.time or self._gap
+        return self._until(frame.time, shown)
+
+    def finish(self) -> list[TimedT]:
+        """Return what was shown to the end of the stream."""
+        if self._shown is None:
+            return []
+        return self._until(self._shown.time + (self._gap if self._hold is None else self._hold), self._shown)
+
+    def _until(self, end: float, shown: TimedT) -> list[TimedT]:
+        frames = []
+        while self._offset + self._index / self._rate + TOLERANCE_S < end:
+            frames.append(shown)
+            self._index += 1
+        return frames
+
+
+class Chunker(Generic[TimedT]):
+    """Put the frames of a stream together to what each feature is computed from.
+
+    A chunk holds what was shown in its time and nothing later. An incomplete last one is dropped.
+
+    Args:
+        sampling: Rate and size of the chunks.
+        context: Frames to hand out with each chunk, its own included, if that is more than a chunk has. Where
+            the video has not shown as many, its first frame stands in.
+        hold: Seconds for which the last frame of the video is shown.
 
     Example:
         >>> from types import SimpleNamespace
-        >>> slow = [SimpleNamespace(time=i / 10) for i in range(3)]
-        >>> [frame.time for frame in resample(slow, rate_hz=20.0)]
-        [0.0, 0.0, 0.1, 0.1, 0.2, 0.2]
+        >>> chunker = Chunker(Sampling(preset="oadtr"))
+        >>> [len(chunker.push(SimpleNamespace(time=i / 30))) for i in range(12)]
+        [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1]
     """
-    shown: TimedT | None = None
-    gap, index = 1 / rate_hz, 0
-    for frame in frames:
-        if shown is not None:
-            gap = frame.time - shown.time or gap
-            while offset + index / rate_hz + TOLERANCE_S < frame.time:
-                yield shown
-                index += 1
-        shown = frame
-    if shown is None:
-        return
-    end = shown.time + (gap if hold is None else hold)
-    while offset + index / rate_hz + TOLERANCE_S < end:
-        yield shown
-        index += 1
+
+    def __init__(self, sampling: Sampling, *, context: int = 0, hold: float | None = None) -> None:
+        self._size = sampling.size
+        self._sampler: Resampler[TimedT] | None = None
+        if sampling.preset != "oadtr":
+            rate = sampling.feature_rate_hz(0.0) * sampling.size
+            offset = 0.5 / rate if sampling.preset == "rate" else 0.0
+            self._sampler = Resampler(rate_hz=rate, offset=offset, hold=hold)
+        self._part: list[TimedT] = []
+        self._recent: deque[TimedT] = deque(maxlen=max(context, sampling.size))
+
+    def push(self, frame: TimedT) -> list[tuple[TimedT, ...]]:
+        """Take the next frame, and return the chunks that it completes, of ``max(context, chunk)`` frames each."""
+        return self._together([frame] if self._sampler is None else self._sampler.push(frame))
+
+    def finish(self) -> list[tuple[TimedT, ...]]:
+        """Return the chunks that the end of the stream completes."""
+        return [] if self._sampler is None else self._together(self._sampler.finish())
+
+    def _together(self, frames: Sequence[TimedT]) -> list[tuple[TimedT, ...]]:
+        done = []
+        for frame in frames:
+            self._part.append(frame)
+            if len(self._part) == self._size:
+                if not self._recent:
+                    self._recent.extend([self._part[0]] * (int(self._recent.maxlen or 0) - self._size))
+                self._recent.extend(self._part)
+                self._part.clear()
+                done.append(tuple(self._recent))
+        return done
 
 
 def chunks(
     frames: Iterable[TimedT], sampling: Sampling, *, context: int = 0, hold: float | None = None
 ) -> Iterator[tuple[TimedT, ...]]:
-    """Yield what each feature is computed from: its chunk, after the frames before it if more are wanted.
-
-    Nothing after the chunk is looked at. An incomplete last chunk is dropped.
+    """Yield what each feature of a whole video is computed from: see :class:`Chunker`.
 
     Args:
         frames: All frames of the video, in order.
         sampling: Rate and size of the chunks.
-        context: Frames to hand out with each chunk, its own included, if that is more than a chunk has. Where
-            the video has not shown as many, its first frame stands in.
+        context: Frames to hand out with each chunk, if that is more than a chunk has.
         hold: Seconds for which the last frame of the video is shown.
 
     Yields:
@@ -182,20 +248,10 @@ def chunks(
         >>> [len(chunk) for chunk in chunks(video, Sampling(), context=16)]
         [16, 16, 16, 16, 16, 16, 16, 16]
     """
-    size = sampling.size
-    if sampling.preset == "oadtr":
-        sampled: Iterator[TimedT] = iter(frames)
-    else:
-        rate = sampling.feature_rate_hz(0.0) * size
-        sampled = resample(frames, rate_hz=rate, offset=0.5 / rate if sampling.preset == "rate" else 0.0, hold=hold)
-    recent: deque[TimedT] = deque(maxlen=max(context, size))
-    while chunk := tuple(itertools.islice(sampled, size)):
-        if len(chunk) < size:
-            return
-        if not recent:
-            recent.extend([chunk[0]] * (max(context, size) - size))
-        recent.extend(chunk)
-        yield tuple(recent)
+    chunker: Chunker[TimedT] = Chunker(sampling, context=context, hold=hold)
+    for frame in frames:
+        yield from chunker.push(frame)
+    yield from chunker.finish()
 
 
 def even_rate(

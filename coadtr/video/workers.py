@@ -25,10 +25,10 @@ from coadtr.video.sources import refuse_endless
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from coadtr.video.decode import Frame
+    from coadtr.video.sampling import Shown
     from coadtr.video.sources import Source
 
-__all__ = ["Extraction", "Networks", "VideoFeatures", "extract_video"]
+__all__ = ["Extraction", "LazyPictures", "Networks", "VideoFeatures", "extract_video"]
 
 Networks: TypeAlias = dict[str, Backbone | FlowBackbone]
 """The network that makes each stream, by its name."""
@@ -220,7 +220,7 @@ def _read(
     context = max(network.context for network in networks.values())
     for chunk in chunks(reader, sampling, context=context):
         starts.append(chunk[-sampling.size].time)
-        tensors = _Lazy(chunk)
+        tensors = LazyPictures(chunk)
         for stream, network in networks.items():
             waiting[stream].append(network.prepare(tensors, sampling))
         if len(waiting[next(iter(networks))]) == extraction.batch_size:
@@ -245,10 +245,10 @@ def _read(
     )
 
 
-class _Lazy(Sequence[Tensor]):
+class LazyPictures(Sequence[Tensor]):
     """Frames as tensors, each made when it is asked for: of most chunks, one frame is."""
 
-    def __init__(self, frames: Sequence[Frame]) -> None:
+    def __init__(self, frames: Sequence[Shown]) -> None:
         self._frames = frames
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ from coadtr.errors import ConfigError, DataError
 from coadtr.video import VideoReader, decode_frames, probe
 from coadtr.video.address import is_live, shown
 from coadtr.video.clock import Clock
-from tests.video.conftest import blot, cut, number_of, picture, turn
+from tests.video.writing import blot, cut, number_of, picture, turn
 
 Write = Callable[..., Path]
 

@@ -18,7 +18,7 @@ from coadtr.errors import ConfigError, DataError
 from coadtr.video import Extraction, Sampling, Source, VideoFeatures, extract, extract_video, find_videos
 from coadtr.video.efficientnet_lite import load_efficientnet_lite0
 from coadtr.video.pool import extract_all
-from tests.video.conftest import cut, turn
+from tests.video.writing import cut, turn
 
 Write = Callable[..., Path]
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coadtr.errors import ConfigError, DataError
-from coadtr.video import Sampling, chunks, resample
+from coadtr.video import Resampler, Sampling, chunks
 from coadtr.video.sampling import TOLERANCE_S, even_rate
 
 
@@ -25,6 +25,11 @@ class Shown:
 
 def even(rate: float, frames: int) -> list[Shown]:
     return [Shown(index / rate) for index in range(frames)]
+
+
+def resample(frames: list[Shown], resampler: Resampler[Shown]) -> list[Shown]:
+    shown = [one for frame in frames for one in resampler.push(frame)]
+    return shown + resampler.finish()
 
 
 def slow_resample(times: list[float], rate: float, offset: float, end: float) -> list[float]:
@@ -46,7 +51,9 @@ def slow_resample(times: list[float], rate: float, offset: float, end: float) ->
 )
 def test_resampling_shows_the_latest_frame(begin: float, gaps: list[int], rate: float, offset: float) -> None:
     times = [begin, *(begin + np.cumsum(gaps) / 64).tolist()]
-    answer = [frame.time for frame in resample([Shown(t) for t in times], rate_hz=rate, offset=offset, hold=0.25)]
+    answer = [
+        frame.time for frame in resample([Shown(t) for t in times], Resampler(rate_hz=rate, offset=offset, hold=0.25))
+    ]
     assert answer == slow_resample(times, rate, offset, times[-1] + 0.25)
 
 

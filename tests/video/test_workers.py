@@ -16,7 +16,7 @@ from coadtr.errors import ConfigError, DataError
 from coadtr.video import Extraction, Sampling, Source, VideoFeatures, VideoReader, extract_video, pool, workers
 from coadtr.video.pool import extract_all
 from coadtr.video.workers import Networks
-from tests.video.conftest import join
+from tests.video.writing import join
 
 Write = Callable[..., Path]
 
