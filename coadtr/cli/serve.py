@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from coadtr.cli.naming import named_in_full
-from coadtr.cli.settings import a_path, fill, group, names, of_kind, one_of, plain, require, text, whether, whole
-from coadtr.errors import ConfigError, MissingExtraError
-from coadtr.runtime import EventSettings, GapPolicy, OnlineDetector, OnnxStepper, Stepper
-from coadtr.serving import Limits, NativeStepper, ServerSettings
+from coadtr.cli.detectors import read_events, read_gaps, read_non_finite, stepper_of
+from coadtr.cli.settings import a_path, fill, names, of_kind, plain, require, text, whether, whole
+from coadtr.errors import MissingExtraError
+from coadtr.runtime import OnlineDetector
+from coadtr.serving import Limits, ServerSettings
+
+if TYPE_CHECKING:
+    from coadtr.runtime import Description
+    from coadtr.serving import Eyes
 
 __all__ = ["main"]
 
-NON_FINITE: tuple[Literal["reject", "mask"], ...] = ("reject", "mask")
 TOKEN = "COADTR_TOKEN"  # noqa: S105 - a variable of the environment, which `ps` does not show
 
 
@@ -27,7 +28,8 @@ def main(cfg: DictConfig) -> None:
     require(cfg, "checkpoint")
     settings = plain(cfg)
     wanted, path = server_settings(settings), a_path(settings, "checkpoint")
-    gaps, non_finite = _gaps(settings), one_of(NON_FINITE, settings["non_finite"], "non_finite")
+    gaps, non_finite, pictures = read_gaps(settings), read_non_finite(settings), whether(settings, "pictures")
+    device, threads = text(settings, "device"), whole(settings, "threads", least=1)
     try:
         from coadtr.serving.server import address, bind, run  # noqa: PLC0415 - the extra may be missing
         from coadtr.serving.service import open_service  # noqa: PLC0415
@@ -35,12 +37,16 @@ def main(cfg: DictConfig) -> None:
         raise MissingExtraError(f'a server needs {error.name}: run `pip install "coadtr[serve]"`') from error
     logging.basicConfig(format="coadtr: %(message)s")
     with bind(wanted) as listener:  # before the seconds that a checkpoint may take
-        detector = OnlineDetector(_stepper(settings, path), non_finite=non_finite, gaps=gaps)
-        service = open_service(detector, wanted)
+        # With pictures, the device of an exported file is that of the networks which look at them.
+        own = None if pictures and path.suffix == ".onnx" else device
+        detector = OnlineDetector(stepper_of(path, device=own, threads=threads), non_finite=non_finite, gaps=gaps)
+        eyes = _eyes(detector.description, device or "cpu", threads) if pictures else None
+        service = open_service(detector, wanted, eyes)
         kept = f"; {count} streams go on" if (count := len(detector.streams)) else ""
         line = (
             f"serving {path} at {address(listener)} ({detector.input_dim} values a frame, "
-            f"{len(detector.class_names)} classes, {detector.rate_hz:g} frames a second){kept}"
+            f"{len(detector.class_names)} classes, {detector.rate_hz:g} frames a second"
+            f"{', or pictures' if eyes else ''}){kept}"
         )
         run(service, listener, started=lambda: print(line, flush=True))
 
@@ -51,8 +57,6 @@ def server_settings(settings: dict[str, Any]) -> ServerSettings:
     Raises:
         ConfigError: If one is of another kind, or out of range.
     """
-    with named_in_full({"events": group(settings, "events")}):
-        events = EventSettings.from_dict(group(settings, "events"))
     seconds = ("gather_seconds", "snapshot_seconds", "shutdown_seconds")
     return ServerSettings(
         host=of_kind(str, settings["host"], "host"),
@@ -61,24 +65,16 @@ def server_settings(settings: dict[str, Any]) -> ServerSettings:
         origins=tuple(names(settings, "origins") or ()) if settings["origins"] else (),
         snapshots=None if settings["snapshots"] is None else a_path(settings, "snapshots"),
         fsync=whether(settings, "fsync"),
-        events=events,
+        events=read_events(settings),
         limits=fill(Limits, settings, "limits"),
         **{name: float(of_kind(float, settings[name], name)) for name in seconds},
     )
 
 
-def _gaps(settings: dict[str, Any]) -> GapPolicy:
-    gaps, known = group(settings, "gaps"), [field.name for field in dataclasses.fields(GapPolicy)]
-    if unknown := [name for name in gaps if name not in known]:
-        raise ConfigError(f"gaps.{unknown[0]} is not a setting; gaps has {', '.join(known)}")
-    with named_in_full({"gaps": gaps}):
-        return GapPolicy(**gaps)
-
-
-def _stepper(settings: dict[str, Any], path: Path) -> Stepper:
-    threads, device = whole(settings, "threads", least=1), text(settings, "device")
-    if path.suffix != ".onnx":
-        return NativeStepper(path, device=device, threads=threads)
-    if device is not None:
-        raise ConfigError(f"device={device}: an ONNX file runs on the CPU; serve the checkpoint's folder instead")
-    return OnnxStepper(path, threads=threads)
+def _eyes(description: Description, device: str, threads: int) -> Eyes:
+    """Load the networks that the checkpoint was trained with."""
+    try:
+        from coadtr.video import Eyes as Networks  # noqa: PLC0415 - pictures alone need torch and the extra
+    except ImportError as error:
+        raise MissingExtraError(f'pictures=true needs {error.name}: run `pip install "coadtr[video]"`') from error
+    return Networks.of(description, device=device, threads=threads)

@@ -13,7 +13,7 @@ from coadtr.runtime.answers import BatchAnswers, StreamInfo
 from coadtr.runtime.frames import Frames, FramesReader
 from coadtr.runtime.gaps import GapPolicy
 from coadtr.runtime.memory import fresh_stream
-from coadtr.runtime.snapshots import read_snapshot, write_snapshot
+from coadtr.runtime.snapshots import Capture, read_snapshot
 from coadtr.runtime.stepper import OnnxStepper
 from coadtr.runtime.table import StreamTable
 from coadtr.runtime.turns import NonFinite, Rules, Turn, require_answer, take
@@ -301,13 +301,27 @@ class OnlineDetector:
         Raises:
             DataError: If a stream did not begin, ``extras`` is not JSON-ready, or the file cannot be written.
         """
+        self.capture(streams).write(path, extras=extras)
+
+    def capture(self, streams: Sequence[str] | None = None) -> Capture:
+        """Return what streams remember now, to be written later: nothing is copied, and pushes go on.
+
+        Args:
+            streams: Names of the streams; all if None.
+
+        Returns:
+            What `snapshot` writes.
+
+        Raises:
+            DataError: If a stream did not begin.
+        """
         with self._lock:
             kept = dict(self._table.known)  # values: no push changes what is kept here
         if streams is not None:
             if unknown := [name for name in streams if name not in kept]:
                 raise DataError(f"no stream {unknown[0]!r} has begun; name of {', '.join(kept) or 'none'}")
             kept = {name: kept[name] for name in streams}
-        write_snapshot(path, self._told, kept, extras or {})
+        return Capture(self._told, kept)
 
     def restore(self, path: str | Path) -> dict[str, Any]:
         """Go on with the streams of a snapshot as they were. They take the place of streams of the same names.

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,11 +23,28 @@ if TYPE_CHECKING:
 
     from coadtr.runtime.description import Description
 
-__all__ = ["FORMAT", "VERSION", "read_snapshot", "write_snapshot"]
+__all__ = ["FORMAT", "VERSION", "Capture", "read_snapshot", "settle", "write_snapshot"]
 
 FORMAT: Final = "coadtr-snapshot"
 VERSION: Final = 1
 _COUNTS: Final = ("seen", "masked", "missing", "held", "restarts")
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """What streams remembered at one moment. They are values: no push changes them, so any thread may write them.
+
+    Attributes:
+        description: Of what the streams were stepped by.
+        streams: The streams by name.
+    """
+
+    description: Description
+    streams: Mapping[str, Stream]
+
+    def write(self, path: str | Path, *, extras: Mapping[str, Any] | None = None) -> None:
+        """Write them to a file: see :meth:`coadtr.runtime.OnlineDetector.snapshot`."""
+        write_snapshot(path, self.description, self.streams, extras or {})
 
 
 def write_snapshot(
@@ -67,7 +85,7 @@ def write_snapshot(
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
-        _settle(target.parent)
+        settle(target.parent)
     except OSError as error:
         raise StorageError(
             f"{path}: cannot be written ({error.strerror or error}); free some space, or name a file that you may write"
@@ -176,8 +194,8 @@ def _checked(found: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) 
     return np.ascontiguousarray(found) if found.ndim else found
 
 
-def _settle(folder: Path) -> None:
-    """Wait until the disk has the new name, where folders can be opened for that."""
+def settle(folder: Path) -> None:
+    """Wait until the disk has the new names in a folder, where folders can be opened for that."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,7 +1,8 @@
 """A server of live streams: frames in over WebSockets, scores and events out, all streams batched into one step.
 
-Needs the extra ``serve``. `ServerSettings` and `open_service` make a server, `run` runs it, and `StreamClient` talks to
-one. Names resolve on first use (PEP 562), so a client needs ``websockets`` alone.
+Needs the extra ``serve``. `ServerSettings` and `open_service` make a server, `run` runs it, or `served` beside what a
+program does, and `StreamClient` talks to one. Names resolve on first use (PEP 562), so a client needs ``websockets``
+alone.
 
 Example:
     >>> from coadtr.serving import Limits, ServerSettings
@@ -16,14 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from coadtr.serving.answers import Answer, Hello, StreamError
+    from coadtr.serving.board import Board
     from coadtr.serving.client import StreamClient
+    from coadtr.serving.eyes import Eyes
     from coadtr.serving.native import NativeStepper
-    from coadtr.serving.server import bind, run, running
+    from coadtr.serving.server import bind, run, running, served
     from coadtr.serving.service import Service, open_service
     from coadtr.serving.settings import Limits, ServerSettings
 
 __all__ = [
     "Answer",
+    "Board",
+    "Eyes",
     "Hello",
     "Limits",
     "NativeStepper",
@@ -35,10 +40,13 @@ __all__ = [
     "open_service",
     "run",
     "running",
+    "served",
 ]
 
 _HOME = {
     "Answer": "answers",
+    "Board": "board",
+    "Eyes": "eyes",
     "Hello": "answers",
     "Limits": "settings",
     "NativeStepper": "native",
@@ -50,6 +58,7 @@ _HOME = {
     "open_service": "service",
     "run": "server",
     "running": "server",
+    "served": "server",
 }
 
 

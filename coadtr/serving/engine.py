@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -12,10 +11,11 @@ from coadtr.errors import CheckpointError, CoadtrError, StorageError
 from coadtr.runtime import EventDecoder
 from coadtr.serving.journal import Entry
 from coadtr.serving.keeping import Keeper
+from coadtr.serving.known import Frame, Known
 from coadtr.serving.protocol import answer_text, end_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -29,57 +29,13 @@ __all__ = ["Engine", "Frame", "Known"]
 
 _log = logging.getLogger("coadtr.serving")
 
-# A journal of this size is followed by a snapshot before its time, so that neither disk nor restart suffers.
+# A journal of half this size makes a snapshot due, which is written beside the steps; one of this size is not waited
+# for, so that neither disk nor restart suffers.
 JOURNAL_BYTES: Final = 1 << 28
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """A frame that was received.
-
-    Attributes:
-        stream: Name of its stream.
-        values: ``(D,)``.
-        time: Its time in seconds; None on a stream whose frames bring none.
-        received: When it came, in seconds of `time.monotonic`.
-    """
-
-    stream: str
-    values: NDArray[np.float32]
-    time: float | None = None
-    received: float = 0.0
 
 
 Outcome: TypeAlias = str | Exception
 """The text that answers a frame, or why it was not taken."""
-
-
-@dataclass(eq=False)
-class Known:
-    """What the server knows of a stream beside the detector's memory.
-
-    Attributes:
-        timed: Whether its frames bring their times.
-        decoder: Makes its events.
-        answers: The texts of its last answers.
-        frames: Frames taken.
-        time: Time of the last one in seconds; None before the first.
-        restarts: How often a gap has made the detector begin it anew.
-        used: When it was last connected, in seconds of `time.monotonic`.
-    """
-
-    timed: bool
-    decoder: EventDecoder
-    answers: deque[str]
-    frames: int = 0
-    time: float | None = None
-    restarts: int = 0
-    used: float = field(default_factory=monotonic)
-
-    def answers_since(self, number: int) -> list[str]:
-        """Return the kept answers to the frames from ``number`` on."""
-        first = self.frames - len(self.answers)
-        return [text for index, text in enumerate(self.answers, first) if index >= number]
 
 
 class Engine:
@@ -129,7 +85,7 @@ class Engine:
             else:
                 tick[entry.stream] = entry
         self._take_again(tick.values())
-        self._keeper.begin(self._write)
+        self._keeper.begin(lambda path: self._detector.snapshot(path, extras=self._extras()))
 
     def take(self, frames: Sequence[Frame]) -> list[Outcome]:
         """Take a frame each of some streams, in one step.
@@ -170,19 +126,56 @@ class Engine:
         self._keep(entries)
         self._metrics.streams.set(len(self.known))
 
+    @property
+    def due(self) -> bool:
+        """Whether the journal is so long that a snapshot should not wait for its time."""
+        return self._keeper is not None and self._keeper.journal_bytes > JOURNAL_BYTES // 2
+
     def snapshot(self) -> None:
         """Write a snapshot, if there is a folder for it. A disk that refuses is reported and tried again later."""
         if self._keeper is None:
             return
         begun = monotonic()
         try:
-            self._keeper.begin(self._write)
+            self._keeper.begin(lambda path: self._detector.snapshot(path, extras=self._extras()))
         except StorageError as error:
             self._fail(error)
         else:
             self.failure = None
         self._metrics.snapshot_seconds.observe(monotonic() - begun)
         self._metrics.journal_bytes.set(self._keeper.journal_bytes)
+
+    def capture(self) -> Callable[[], None] | None:
+        """Take what a snapshot holds, and return what writes it, on any thread and beside steps; None if nothing is to.
+
+        Frames that are taken from here on go to a journal of their own.
+        """
+        keeper = self._keeper
+        if keeper is None:
+            return None
+        if not keeper.whole:  # frames are missing, and only a snapshot with none behind it makes up for them
+            self.snapshot()
+            return None
+        try:
+            path = keeper.turn()
+        except StorageError as error:
+            self._fail(error)
+            return None
+        captured, extras = self._detector.capture(), self._extras()
+
+        def write() -> None:
+            begun = monotonic()
+            try:
+                captured.write(path, extras=extras)
+            except StorageError as error:
+                self._fail(error)
+            else:
+                keeper.settle(path)
+                if keeper.whole:
+                    self.failure = None
+            self._metrics.snapshot_seconds.observe(monotonic() - begun)
+
+        return write
 
     def close(self) -> None:
         """Let another server have the folder."""
@@ -275,7 +268,8 @@ class Engine:
                     "with the settings it was taken with, or move the folder away to start afresh"
                 )
 
-    def _write(self, path: Path) -> None:
+    def _extras(self) -> dict[str, Any]:
+        """Say what is known of the streams beside the detector's memory, JSON-ready."""
         streams = {
             name: {
                 "timed": known.timed,
@@ -287,7 +281,7 @@ class Engine:
             }
             for name, known in self.known.items()
         }
-        self._detector.snapshot(path, extras={"serving": streams})
+        return {"serving": streams}
 
     def _restore(self, path: Path) -> None:
         extras: Any = self._detector.restore(path)

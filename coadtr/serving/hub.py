@@ -10,13 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from coadtr.errors import CoadtrError
-from coadtr.serving.engine import Engine, Frame, Known
 from coadtr.serving.lane import Lane
 from coadtr.serving.protocol import Close, Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from coadtr.serving.board import Board
+    from coadtr.serving.engine import Engine
+    from coadtr.serving.known import Frame, Known
     from coadtr.serving.metrics import Metrics
     from coadtr.serving.settings import ServerSettings
 
@@ -25,6 +27,7 @@ __all__ = ["Hub", "RefusedError"]
 _log = logging.getLogger("coadtr.serving")
 _T = TypeVar("_T")
 _GRACE_SECONDS = 0.5  # the end of a stream's last connection may be on its way when the next one asks for it
+_STOPPING = Closing(Close.STOPPING, "the server is stopping; connect again later")
 _CLOSE_SECONDS = 4.0  # for all connections to close; one of them has two
 
 
@@ -40,12 +43,13 @@ class Hub:
     """Bring connections and engine together, on one event loop.
 
     The engine works on one thread of its own, so that sockets are read and answered while a step runs. What comes in
-    meanwhile goes into the next step.
+    meanwhile goes into the next step. Snapshots are written on another thread.
 
     Args:
         engine: Takes the frames.
         settings: The server's.
         metrics: What is counted.
+        board: Where all that clients are answered is shown to those who watch.
 
     Attributes:
         lanes: The open streams by name, and those of connections that are gone whose last frames are being taken.
@@ -53,12 +57,13 @@ class Hub:
         sessions: The tasks that serve connections.
     """
 
-    def __init__(self, engine: Engine, settings: ServerSettings, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, settings: ServerSettings, metrics: Metrics, board: Board) -> None:
         self.lanes: dict[str, Lane] = {}
         self.draining = asyncio.Event()
         self.sessions: set[asyncio.Task[Any]] = set()
-        self._engine, self._settings, self._metrics = engine, settings, metrics
+        self._engine, self._settings, self._metrics, self._board = engine, settings, metrics, board
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="coadtr-step")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="coadtr-keep")
         self._wake = asyncio.Event()
         self._dropping: set[str] = set()
         self._left = asyncio.Event()
@@ -85,8 +90,10 @@ class Hub:
         """
         await self._vacate(stream, takeover=takeover)
         if self.draining.is_set():
-            raise RefusedError(Close.STOPPING, "the server is stopping; connect again later")
+            raise RefusedError(_STOPPING.code, _STOPPING.reason)
         known = self._engine.known.get(stream)
+        if known is None and stream not in self.lanes and self._board.has(stream):
+            raise RefusedError(Close.IN_USE, f"stream {stream} is fed by the server's own program; take another name")
         taken = {*self._engine.known, *self.lanes}
         if known is None and len(taken) >= (most := self._settings.limits.streams):
             raise RefusedError(Close.TOO_MANY, f"the server has {most} streams, its limit; end one, or try again later")
@@ -97,6 +104,7 @@ class Hub:
         self._metrics.connections.inc()
         if known is not None and fresh:
             await self.call(self._engine.drop, [stream])
+            self._board.forget(stream)
             known = None
         return lane, known
 
@@ -134,7 +142,9 @@ class Hub:
 
     async def end(self, stream: str) -> str:
         """End a stream whose frames are all answered, and return the text that says so."""
-        return await self.call(self._engine.end, stream)
+        text = await self.call(self._engine.end, stream)
+        self._board.end(stream, text)
+        return text
 
     async def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Run a function on the engine's thread, between two steps."""
@@ -154,13 +164,15 @@ class Hub:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._writer.shutdown)  # with the snapshot that is being written
         try:
             await self.call(self._engine.snapshot)
         finally:
             await self.call(self._engine.close)
             self._worker.shutdown()
             for lane in self.lanes.values():
-                lane.end(Closing(Close.STOPPING, "the server is stopping; connect again later"))
+                lane.end(_STOPPING)
+            self._board.close(_STOPPING)
         if self.sessions:
             await asyncio.wait(self.sessions, timeout=_CLOSE_SECONDS)
 
@@ -186,6 +198,7 @@ class Hub:
             outcomes = [error] * len(frames)
         for lane, frame, outcome in zip(ready, frames, outcomes, strict=True):
             if isinstance(outcome, str):
+                self._board.answer(lane.stream, outcome)
                 lane.deliver((outcome, frame.received))
             else:
                 lane.deliver(self._refusal(lane.stream, outcome))
@@ -201,6 +214,8 @@ class Hub:
     def _clear(self, lane: Lane) -> None:
         if lane.left and lane.settled and self.lanes.get(lane.stream) is lane:
             del self.lanes[lane.stream]
+            if lane.stream not in self._engine.known:  # only pictures came of it
+                self._board.forget(lane.stream)
             lane.stir()
             self._announce()
 
@@ -218,9 +233,15 @@ class Hub:
             known = self._engine.known
             old = [name for name in list(known) if now - known[name].used > limits.forget_seconds]
             await self._drop([name for name in old if name not in self.lanes])
-            if now >= next_snapshot:
-                await self.call(self._engine.snapshot)
+            self._board.sweep(limits.forget_seconds, spared={*known, *self.lanes})
+            if now >= next_snapshot or self._engine.due:
+                await self._keep()
                 next_snapshot = time.monotonic() + period
+
+    async def _keep(self) -> None:
+        write = await self.call(self._engine.capture)
+        if write is not None:
+            await asyncio.get_running_loop().run_in_executor(self._writer, write)
 
     async def _drop(self, streams: list[str]) -> None:
         if not streams:
@@ -228,6 +249,8 @@ class Hub:
         self._dropping.update(streams)  # a connection that asks for one of them waits, and begins anew
         try:
             await self.call(self._engine.drop, streams)
+            for stream in streams:
+                self._board.forget(stream)
         finally:
             self._dropping.clear()
             self._announce()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from coadtr.errors import CheckpointError, StorageError
+from coadtr.runtime.snapshots import settle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,6 +99,8 @@ class Journal:
         except StorageError:
             self._file.close()
             raise
+        if fsync:  # entries would be lost with the name of their file
+            settle(path.parent)
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Write entries, all or none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +22,8 @@ class Keeper:
     """Keep streams in a folder of numbered files, for one server at a time.
 
     ``snapshot-N.npz`` holds all streams, ``journal-N.bin`` the frames that they took afterwards. A new pair takes over
-    when its snapshot is whole; a kill at any moment leaves a snapshot and all journals since it.
+    when its snapshot is whole; a kill at any moment leaves a snapshot and all journals since it. A snapshot is written
+    at once (`begin`), or beside the frames that come (`turn`, `settle`).
 
     Args:
         folder: The folder; made if missing.
@@ -62,6 +64,8 @@ class Keeper:
             raise ConfigError(
                 f"snapshots={folder} cannot be used ({error.strerror}): name a folder that you may write"
             ) from error
+        for part in folder.glob(".snapshot-*.part"):  # of a server that was killed
+            part.unlink(missing_ok=True)
         numbers = (int(match[2]) for match in map(_FILE.fullmatch, self._names()) if match)
         self._number = max(numbers, default=0)
         self._journal: Journal | None = None
@@ -97,8 +101,8 @@ class Keeper:
             return
         last = max(snapshots)
         restore(snapshots[last])
-        # A journal is made just before its snapshot. One without a snapshot is of a server that was killed between the
-        # two: it is empty, or goes on where the one before it ends.
+        # A journal is made before its snapshot is written. One without a snapshot is of a server that was killed
+        # between the two, or whose disk refused the snapshot: it goes on where the one before it ends.
         found: list[list[Entry]] = []
         for number in sorted((number for number in journals if number >= last), reverse=True):
             found.append(read_journal(journals[number], self._channels, mend=not any(found)))
@@ -114,9 +118,7 @@ class Keeper:
         Raises:
             StorageError: If the disk refuses; then all stays as it was.
         """
-        number = self._number + 1
-        path = self.folder / f"snapshot-{number:08d}.npz"
-        journal = Journal(self.folder / f"journal-{number:08d}.bin", self._channels, fsync=self._fsync)
+        path, journal = self._next()
         try:
             snapshot(path)
         except BaseException as error:
@@ -125,13 +127,40 @@ class Keeper:
             if isinstance(error, (OSError, CheckpointError)):
                 raise StorageError(f"{path}: cannot be written ({error}); free some space") from error
             raise
-        self._number = number
+        self._go_on(journal)
+        self.settle(path)
+
+    def turn(self) -> Path:
+        """Let the journal go on in a new file, and return the path of the snapshot that is to stand before it.
+
+        Only while every frame is kept: until that snapshot is there, the one before it and all journals since then
+        are what a restart goes on from.
+
+        Raises:
+            StorageError: If the disk refuses; then all stays as it was.
+        """
+        path, journal = self._next()
+        self._go_on(journal)
+        return path
+
+    def settle(self, snapshot: Path) -> None:
+        """Remove what a snapshot that is whole has made superfluous. For any thread."""
+        number = int(snapshot.stem.rpartition("-")[2])
+        for old in (*self._paths("snapshot").items(), *self._paths("journal").items()):
+            if old[0] < number:
+                with contextlib.suppress(OSError):  # the next one tries again
+                    old[1].unlink(missing_ok=True)
+
+    def _next(self) -> tuple[Path, Journal]:
+        name = f"{self._number + 1:08d}"
+        journal = Journal(self.folder / f"journal-{name}.bin", self._channels, fsync=self._fsync)
+        return self.folder / f"snapshot-{name}.npz", journal
+
+    def _go_on(self, journal: Journal) -> None:
+        self._number += 1
         if self._journal is not None:
             self._journal.close()
         self._journal = journal
-        for old in (*self._paths("snapshot").items(), *self._paths("journal").items()):
-            if old[0] < number:
-                old[1].unlink(missing_ok=True)
 
     def append(self, entries: list[Entry]) -> None:
         """Write entries to the journal.

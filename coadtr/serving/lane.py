@@ -11,7 +11,7 @@ from coadtr.serving.protocol import Closing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from coadtr.serving.engine import Frame
+    from coadtr.serving.known import Frame
 
 __all__ = ["Answer", "Lane"]
 

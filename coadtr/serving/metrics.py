@@ -23,7 +23,11 @@ class Metrics:
         connections: Open streams.
         streams: Streams that are remembered, connected or not.
         waiting: Frames that wait for a step.
-        snapshot_seconds: Time of a snapshot, in which no step runs.
+        watchers: Connections that watch.
+        pictures: Pictures looked at.
+        picture_seconds: Time of one picture: decoding, and the features that it completes.
+        pictures_refused: Pictures that were none, or could not be looked at.
+        snapshot_seconds: Time of the writing of a snapshot, beside which steps go on.
         snapshot_failures: Snapshots and journal entries that the disk refused.
         journal_bytes: Bytes of the journal.
 
@@ -58,9 +62,20 @@ class Metrics:
         self.connections = Gauge("coadtr_connections", "Streams that are connected", registry=registry)
         self.streams = Gauge("coadtr_streams", "Streams that are remembered", registry=registry)
         self.waiting = Gauge("coadtr_frames_waiting", "Frames that wait for a step", registry=registry)
+        self.watchers = Gauge("coadtr_watchers", "Connections that watch streams", registry=registry)
+        self.pictures = Counter("coadtr_pictures", "Pictures looked at", registry=registry)
+        self.picture_seconds = Histogram(
+            "coadtr_picture_seconds",
+            "Time of one picture: decoding, and the features that it completes",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.pictures_refused = Counter(
+            "coadtr_pictures_refused", "Pictures that were none, or could not be looked at", registry=registry
+        )
         self.snapshot_seconds = Histogram(
             "coadtr_snapshot_seconds",
-            "Time of a snapshot, in which no step runs",
+            "Time of the writing of a snapshot",
             buckets=_SECONDS,
             registry=registry,
         )

@@ -4,13 +4,18 @@ A client opens ``/v1/streams/NAME``, and the server greets it. Each binary messa
 several, D little-endian float32 values each; on a timed stream 8 bytes of float64 seconds stand before each. Each frame
 is answered by one text, in order (:func:`answer_text`). What the server does not take is answered by
 :func:`error_text`, and the connection is closed with a code of :class:`Close` and the reason.
+
+``/v1/pictures/NAME`` takes pictures instead, each with its time (:func:`write_picture`), and ``/v1/watch/NAME`` sends
+what the client of a stream is answered, and such pictures, to anybody.
 """
 
 from __future__ import annotations
 
 import enum
 import json
+import math
 import re
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,12 +40,16 @@ __all__ = [
     "error_text",
     "is_end",
     "read_message",
+    "read_picture",
+    "seen_text",
     "write_message",
+    "write_picture",
 ]
 
 PROTOCOL: Final = 1
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_TIME: Final = struct.Struct("<d")
 _REASON_BYTES: Final = 123  # what a close frame has room for (RFC 6455, section 5.5)
 
 
@@ -140,6 +149,29 @@ def write_message(frames: NDArray[Any] | Sequence[Sequence[float]], *, times: Se
     return records.tobytes()
 
 
+def read_picture(data: bytes) -> tuple[float, bytes]:
+    """Read a picture with its time: 8 bytes of little-endian float64 seconds, then an image file.
+
+    Raises:
+        DataError: If there is no picture in it, or the time is not a finite number.
+
+    Example:
+        >>> read_picture(write_picture(0.5, b"JPEG"))
+        (0.5, b'JPEG')
+    """
+    if len(data) <= _TIME.size:
+        raise DataError(f"a message has {len(data)} bytes; send 8 bytes of time and then a picture")
+    time: float = _TIME.unpack_from(data)[0]
+    if not math.isfinite(time):
+        raise DataError(f"the time of a picture must be a finite number of seconds, got {time}")
+    return time, data[_TIME.size :]
+
+
+def write_picture(time: float, image: bytes) -> bytes:
+    """Write a picture, an image file, as one binary message with its time in seconds."""
+    return _TIME.pack(time) + image
+
+
 def _event(event: Event) -> dict[str, Any]:
     return {"kind": event.kind, "class": event.class_name, "time": event.time, "score": round(float(event.score), 6)}
 
@@ -160,6 +192,16 @@ def answer_text(frame: int, time: float, scores: NDArray[np.float32], events: Se
     numbers = ",".join(map(str, scores))
     told = json.dumps([_event(event) for event in events], separators=(",", ":")) if events else "[]"
     return f'{{"frame":{frame},"time":{time!r},"scores":[{numbers}],"events":{told}}}'
+
+
+def seen_text(pictures: int, seconds: float) -> str:
+    """Write that a picture was looked at: how many there were on this connection, and the time that it took.
+
+    Example:
+        >>> seen_text(2, 0.0125)
+        '{"seen":2,"ms":12.5}'
+    """
+    return f'{{"seen":{pictures},"ms":{1e3 * seconds:.4g}}}'
 
 
 def error_text(reason: str, frame: int | None = None) -> str:

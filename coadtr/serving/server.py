@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from coadtr.runtime import OnlineDetector
+    from coadtr.serving.eyes import Eyes
     from coadtr.serving.service import Service
     from coadtr.serving.settings import ServerSettings
 
-__all__ = ["address", "bind", "run", "running"]
+__all__ = ["address", "bind", "run", "running", "served"]
 
 _BACKLOG = 512
 _SEND_BYTES = 1 << 16
@@ -91,7 +92,7 @@ class _Server(uvicorn.Server):
         """Accept no more, let all streams come to rest, then close."""
         for server in self.servers:
             server.close()
-        await self._service.hub.stop()
+        await self._service.stop()
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
@@ -141,22 +142,23 @@ def run(service: Service, listener: socket.socket, *, started: Callable[[], obje
 
 
 @contextlib.contextmanager
-def running(detector: OnlineDetector, settings: ServerSettings) -> Iterator[str]:
-    """Serve on a thread of this process, for tests and notebooks.
+def served(service: Service, listener: socket.socket) -> Iterator[str]:
+    """Serve on a thread of this process, beside what the block does.
 
     Args:
-        detector: A detector without streams.
-        settings: The server's; ``port=0`` takes any that is free.
+        service: What `open_service` has made.
+        listener: What `bind` has made; closed at the end.
 
     Yields:
         The server's address, such as ``http://127.0.0.1:8000``.
-    """
-    from coadtr.serving.service import open_service  # noqa: PLC0415
 
-    with bind(settings) as listener:
-        started = threading.Event()
-        server = _server(open_service(detector, settings), started.set)
-        thread = threading.Thread(target=server.run, args=([listener],), name="coadtr-serve", daemon=True)
+    Raises:
+        ConfigError: If the server does not start.
+    """
+    started = threading.Event()
+    server = _server(service, started.set)
+    thread = threading.Thread(target=server.run, args=([listener],), name="coadtr-serve", daemon=True)
+    with listener:
         thread.start()
         try:
             while not started.wait(0.05) and thread.is_alive():
@@ -167,3 +169,21 @@ def running(detector: OnlineDetector, settings: ServerSettings) -> Iterator[str]
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextlib.contextmanager
+def running(detector: OnlineDetector, settings: ServerSettings, eyes: Eyes | None = None) -> Iterator[str]:
+    """Serve on a thread of this process, for tests and notebooks.
+
+    Args:
+        detector: A detector without streams.
+        settings: The server's; ``port=0`` takes any that is free.
+        eyes: Make features of pictures, if the server is to take them.
+
+    Yields:
+        The server's address, such as ``http://127.0.0.1:8000``.
+    """
+    from coadtr.serving.service import open_service  # noqa: PLC0415
+
+    with bind(settings) as listener, served(open_service(detector, settings, eyes), listener) as url:
+        yield url

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from coadtr import __version__
 from coadtr.errors import ConfigError
+from coadtr.serving.board import Board
 from coadtr.serving.engine import Engine
+from coadtr.serving.eyes import Viewer
 from coadtr.serving.hub import Hub
 from coadtr.serving.metrics import Metrics
 from coadtr.serving.protocol import PROTOCOL
 
 if TYPE_CHECKING:
     from coadtr.runtime import OnlineDetector
-    from coadtr.serving.engine import Known
+    from coadtr.serving.eyes import Eyes
+    from coadtr.serving.known import Known
     from coadtr.serving.settings import ServerSettings
 
 __all__ = ["Service", "open_service"]
@@ -27,16 +30,30 @@ class Service:
         settings: The server's.
         engine: Takes the frames.
         metrics: What is counted.
+        viewer: Looks at pictures; None if the server takes none.
 
     Attributes:
         settings: The server's.
         metrics: What is counted.
         engine: Takes the frames.
-        hub: Where connections meet; None until :meth:`start`.
+        viewer: Looks at pictures; None if the server takes none.
+        board: Shows streams to those who watch. A program may show streams of its own there, beside those of clients.
+        hub: Where connections meet; there is none until :meth:`start`.
     """
 
-    def __init__(self, detector: OnlineDetector, settings: ServerSettings, engine: Engine, metrics: Metrics) -> None:
-        self.settings, self.metrics, self.engine = settings, metrics, engine
+    def __init__(
+        self,
+        detector: OnlineDetector,
+        settings: ServerSettings,
+        engine: Engine,
+        metrics: Metrics,
+        viewer: Viewer | None = None,
+    ) -> None:
+        self.settings, self.metrics, self.engine, self.viewer = settings, metrics, engine, viewer
+        self.board = Board(settings.limits.answers)
+        for name, known in engine.known.items():  # what a restart has brought back
+            for text in known.answers:
+                self.board.answer(name, text)
         self._detector = detector
         self._hub: Hub | None = None
 
@@ -54,8 +71,14 @@ class Service:
 
     def start(self) -> None:
         """Begin to step, on the event loop that runs."""
-        self._hub = Hub(self.engine, self.settings, self.metrics)
+        self._hub = Hub(self.engine, self.settings, self.metrics, self.board)
         self._hub.start()
+
+    async def stop(self) -> None:
+        """Answer what was received, keep it, and let all connections go."""
+        await self.hub.stop()
+        if self.viewer is not None:
+            self.viewer.close()
 
     def model(self) -> dict[str, Any]:
         """Describe the model, JSON-ready: what a client must send, and what the answers mean."""
@@ -73,6 +96,7 @@ class Service:
             "precision": told.precision,
             "extractors": told.extractors,
             "source": told.source,
+            "pictures": None if self.viewer is None else self.viewer.told,
             "limits": {
                 "message_bytes": limits.message_bytes,
                 "frames_per_second": limits.frames_per_second,
@@ -89,17 +113,20 @@ class Service:
         return {"hello": "coadtr", **place, **self.model()}
 
     def streams(self) -> list[dict[str, Any]]:
-        """List the streams that the server remembers or that are open, JSON-ready."""
+        """List the streams that the server remembers, that are open or that are shown, JSON-ready."""
         known, lanes = dict(self.engine.known), dict(self.hub.lanes)
-        return [
-            {
-                "name": name,
-                "frames": known[name].frames if name in known else 0,
-                "time": known[name].time if name in known else None,
-                "connected": name in lanes and not lanes[name].left,
-            }
-            for name in sorted({*known, *lanes})
-        ]
+        shown = {row["name"]: row for row in self.board.streams()}
+        rows = []
+        for name in sorted({*known, *lanes, *shown}):
+            ours = name in known or name in lanes  # else the program itself feeds it
+            at = known.get(name)
+            frames, time = (0, None) if at is None else (at.frames, at.time)
+            if not ours:
+                frames, time = shown[name]["frames"], shown[name]["time"]
+            connected = not ours or (name in lanes and not lanes[name].left)
+            live = {"live": True} if name in shown and shown[name]["live"] else {}
+            rows.append({"name": name, "frames": frames, "time": time, "connected": connected, **live})
+        return rows
 
     def health(self) -> dict[str, Any]:
         """Tell how the server is: its ``status`` is ``ok``, ``degraded`` (nothing is kept) or ``stopping``."""
@@ -108,12 +135,13 @@ class Service:
         return {"status": status, **({} if failure is None else {"reason": failure})}
 
 
-def open_service(detector: OnlineDetector, settings: ServerSettings) -> Service:
+def open_service(detector: OnlineDetector, settings: ServerSettings, eyes: Eyes | None = None) -> Service:
     """Make a server of a detector, and restore what its folder for snapshots holds.
 
     Args:
         detector: A detector without streams.
         settings: The server's.
+        eyes: Make features of pictures, such as :class:`coadtr.video.Eyes`; without them the server takes none.
 
     Returns:
         The service, for `coadtr.serving.run`.
@@ -122,6 +150,7 @@ def open_service(detector: OnlineDetector, settings: ServerSettings) -> Service:
         ConfigError: If a message may not hold even one frame, or the folder for snapshots cannot be used.
         CheckpointError: If that folder holds something damaged, or the streams of another checkpoint.
         StorageError: If the first snapshot cannot be written.
+        MissingExtraError: If there are eyes, and Pillow is not installed.
     """
     least = 4 * detector.input_dim + 8
     if settings.limits.message_bytes < least:
@@ -129,6 +158,7 @@ def open_service(detector: OnlineDetector, settings: ServerSettings) -> Service:
             f"limits.message_bytes={settings.limits.message_bytes} is less than one frame of {detector.input_dim} "
             f"values; make it at least {least}"
         )
+    viewer = None if eyes is None else Viewer(eyes, settings.limits.pictures)
     metrics = Metrics()
     engine = Engine(detector, settings, metrics)
     try:
@@ -136,4 +166,4 @@ def open_service(detector: OnlineDetector, settings: ServerSettings) -> Service:
     except BaseException:
         engine.close()
         raise
-    return Service(detector, settings, engine, metrics)
+    return Service(detector, settings, engine, metrics, viewer)

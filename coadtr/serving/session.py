@@ -1,64 +1,40 @@
-"""One connection from its greeting to its end."""
+"""One connection of a client that sends frames, from its greeting to its end."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
-from typing import TYPE_CHECKING, Any, Final, NoReturn
-
-from starlette.websockets import WebSocketDisconnect
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from coadtr.errors import DataError
-from coadtr.serving.engine import Frame
+from coadtr.serving.connection import OverError
+from coadtr.serving.known import Frame
 from coadtr.serving.pace import Pace
 from coadtr.serving.protocol import Close, Closing, error_text, is_end, read_message
 
 if TYPE_CHECKING:
-    from starlette.websockets import WebSocket
+    import numpy as np
+    from numpy.typing import NDArray
 
-    from coadtr.serving.engine import Known
+    from coadtr.serving.connection import Connection
     from coadtr.serving.hub import Hub
+    from coadtr.serving.known import Known
     from coadtr.serving.lane import Lane
     from coadtr.serving.metrics import Metrics
     from coadtr.serving.settings import Limits
 
-__all__ = ["ABORT", "Session", "close"]
+__all__ = ["Session"]
 
-# In the extensions of a connection's scope: drops it, whatever its peer has yet to take.
-ABORT: Final = "coadtr.abort"
-
-_CLOSE_SECONDS: Final = 2.0
-_EVICT_SECONDS: Final = 1.0
-# What sending and receiving raise once the peer is gone. Starlette's errors of a wrong order are RuntimeErrors.
-_GONE: Final = (WebSocketDisconnect, RuntimeError, OSError)
-
-
-class _OverError(Exception):
-    """The connection has come to its end: how to close it, or None if the client is gone."""
-
-    def __init__(self, closing: Closing | None) -> None:
-        super().__init__()
-        self.closing = closing
-
-
-async def close(websocket: WebSocket, closing: Closing) -> None:
-    """Close a connection, and drop it if its peer does not take even that."""
-    try:
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await websocket.close(closing.code, closing.short)
-    except TimeoutError:
-        if abort := websocket.scope.get("extensions", {}).get(ABORT):
-            abort()
-    except _GONE:
-        pass
+_EVICT_SECONDS = 1.0
 
 
 class Session:
     """Read frames, send answers, until one side ends it.
 
     Args:
-        websocket: The connection, accepted.
+        connection: The connection.
         lane: Its place in the hub.
         hub: Takes its frames.
         limits: What it may ask.
@@ -66,13 +42,16 @@ class Session:
         channels: Values D of a frame.
     """
 
+    awaited = "frame"  # what a client sends, in words
+
     def __init__(
-        self, websocket: WebSocket, lane: Lane, hub: Hub, limits: Limits, metrics: Metrics, *, channels: int
+        self, connection: Connection, lane: Lane, hub: Hub, limits: Limits, metrics: Metrics, *, channels: int
     ) -> None:
-        self._websocket, self._lane, self._hub = websocket, lane, hub
+        self._connection, self._lane, self._hub = connection, lane, hub
         self._limits, self._metrics, self._channels = limits, metrics, channels
         self._pace = Pace(limits.frames_per_second, now=time.monotonic())
         self._between = False  # messages, when reading may stop at once
+        self._ending = False  # by the client, and not yet done
 
     async def run(self, greeting: dict[str, Any], known: Known | None, first: int | None) -> None:
         """Greet, converse, close.
@@ -84,25 +63,28 @@ class Session:
         """
         closing: Closing | None = Closing(Close.FAULT, "the server had an error; its log says which")
         try:
-            await self._send(json.dumps(greeting, separators=(",", ":")))
+            await self._connection.send(json.dumps(greeting, separators=(",", ":")))
             for text in known.answers_since(first) if known is not None and first is not None else []:
-                await self._send(text)
+                await self._connection.send(text)
             await self._converse()
-        except _OverError as over:
+        except OverError as over:
             closing = over.closing
+            if closing is None and await self._said_end():
+                await self._lane.until(lambda: self._lane.settled)
+                await self._hub.end(self._lane.stream)
         finally:
             # First of all: another connection may wait for the stream.
             self._hub.detach(self._lane)
             if closing is not None:
                 if closing.code not in (Close.NORMAL, Close.STOPPING):
                     self._metrics.rejected.labels(closing.code.name.lower()).inc()
-                await close(self._websocket, closing)
+                await self._connection.close(closing)
 
     async def _converse(self) -> NoReturn:
         """Read and write until one of the two has come to an end.
 
         Raises:
-            _OverError: When that is so.
+            OverError: When that is so.
         """
         reader, writer = asyncio.create_task(self._read()), asyncio.create_task(self._write())
         ended = asyncio.create_task(self._lane.until(lambda: self._lane.ended is not None))
@@ -117,7 +99,7 @@ class Session:
                 writer.result()
             if self._lane.ended is None:
                 finish.result()
-            raise _OverError(self._lane.ended)
+            raise OverError(self._lane.ended)
         finally:
             for task in tasks:
                 task.cancel()
@@ -140,25 +122,16 @@ class Session:
         """Take messages until the server stops.
 
         Raises:
-            _OverError: If the client is gone, or no more is taken of it.
+            OverError: If the client is gone, or no more is taken of it.
         """
         while not self._hub.draining.is_set():
             self._between = True
-            try:
-                async with asyncio.timeout(self._limits.idle_seconds):
-                    message = await self._websocket.receive()
-            except TimeoutError:
-                reason = f"no frame came in {self._limits.idle_seconds:g} s"
-                raise _OverError(Closing(Close.IDLE, reason)) from None
-            except _GONE:
-                raise _OverError(None) from None
+            message = await self._connection.receive(self.awaited)
             self._between = False
-            if message["type"] == "websocket.disconnect":
-                raise _OverError(None)
-            if (data := message.get("bytes")) is not None:
-                await self._take(data)
+            if isinstance(message, bytes):
+                await self._take(message)
             else:
-                await self._control(message.get("text") or "")
+                await self._control(message)
 
     async def _take(self, data: bytes) -> None:
         received = time.monotonic()
@@ -167,48 +140,58 @@ class Session:
         except DataError as error:
             await self._refuse(str(error))
         for index, values in enumerate(frames):
-            if (wait := self._pace.wait(now=time.monotonic())) > 0:
-                await asyncio.sleep(wait)
-            moment = None if times is None else times[index]
-            if not await self._hub.put(self._lane, Frame(self._lane.stream, values, moment, received)):
-                await asyncio.Event().wait()  # the server ends the connection, and this task with it
+            await self._keep_pace()
+            await self._put(values, None if times is None else times[index], received)
+
+    async def _keep_pace(self) -> None:
+        if (wait := self._pace.wait(now=time.monotonic())) > 0:
+            await asyncio.sleep(wait)
+
+    async def _put(self, values: NDArray[np.float32], moment: float | None, received: float) -> None:
+        if not await self._hub.put(self._lane, Frame(self._lane.stream, values, moment, received)):
+            await asyncio.Event().wait()  # the server ends the connection, and this task with it
 
     async def _control(self, text: str) -> None:
         if not is_end(text):
-            await self._refuse('a text is no frame; send binary messages, or {"end": true}')
+            await self._refuse(f'a text is no {self.awaited}; send binary messages, or {{"end": true}}')
+        self._ending = True
+        await self._complete()
         await self._lane.answered()
-        await self._send(await self._hub.end(self._lane.stream))
-        raise _OverError(Closing(Close.NORMAL, "the stream has ended"))
+        text = await self._hub.end(self._lane.stream)
+        self._ending = False
+        await self._connection.send(text)
+        raise OverError(Closing(Close.NORMAL, "the stream has ended"))
 
-    async def _refuse(self, reason: str) -> NoReturn:
+    async def _said_end(self) -> bool:
+        """Whether a client that is gone has ended its stream, and did not wait for the answer."""
+        with contextlib.suppress(OverError):
+            while not self._ending:  # what came before it left can still be received
+                message = await self._connection.receive(self.awaited)
+                self._ending = isinstance(message, str) and is_end(message)
+        return self._ending
+
+    async def _complete(self) -> None:
+        """Put the frames that the end of the stream brings."""
+
+    async def _refuse(self, reason: str, code: Close = Close.BAD_FRAME) -> NoReturn:
         """Answer what came before, then say why this cannot be taken."""
         await self._lane.answered()
-        await self._send(error_text(reason))
-        raise _OverError(Closing(Close.BAD_FRAME, reason))
+        await self._connection.send(error_text(reason))
+        raise OverError(Closing(code, reason))
 
     async def _write(self) -> NoReturn:
         """Send answers until the server ends the connection.
 
         Raises:
-            _OverError: Then, or if the client is gone or takes no answers.
+            OverError: Then, or if the client is gone or takes no answers.
         """
         while True:
             answer = await self._lane.answers.get()
             if isinstance(answer, Closing):
                 if answer.frame is not None:
-                    await self._send(error_text(answer.reason, answer.frame))
-                raise _OverError(answer)
+                    await self._connection.send(error_text(answer.reason, answer.frame))
+                raise OverError(answer)
             text, received = answer
-            await self._send(text)
+            await self._connection.send(text)
             self._metrics.answer_seconds.observe(time.monotonic() - received)
             self._lane.sent()
-
-    async def _send(self, text: str) -> None:
-        try:
-            async with asyncio.timeout(self._limits.idle_seconds):
-                await self._websocket.send_text(text)
-        except TimeoutError:
-            reason = f"answers were not taken in {self._limits.idle_seconds:g} s"
-            raise _OverError(Closing(Close.IDLE, reason)) from None
-        except _GONE:
-            raise _OverError(None) from None

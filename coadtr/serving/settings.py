@@ -25,6 +25,8 @@ class Limits:
         idle_seconds: How long a connection may bring no frame, or take no answer, before it is closed.
         handshake_seconds: How long a connection may take to say what it wants.
         forget_seconds: How long a stream without a connection is remembered.
+        watchers: Connections that watch streams.
+        pictures: Streams at a time whose client sends pictures, each of which the server has to look at.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -43,12 +45,15 @@ class Limits:
     idle_seconds: float = 60.0
     handshake_seconds: float = 10.0
     forget_seconds: float = 3600.0
+    watchers: int = 256
+    pictures: int = 16
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
         for name in ("streams", "message_bytes", "waiting"):
             _check_least(name, getattr(self, name), 1)
-        _check_least("answers", self.answers, 0)
+        for name in ("answers", "watchers", "pictures"):
+            _check_least(name, getattr(self, name), 0)
         for name in ("frames_per_second", "idle_seconds", "handshake_seconds", "forget_seconds"):
             _check_positive(name, getattr(self, name))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from coadtr.serving.session import ABORT
+from coadtr.serving.connection import ABORT
 
 if TYPE_CHECKING:
     import asyncio

@@ -13,18 +13,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 from websockets.exceptions import ConnectionClosed
 
+from coadtr.checkpoint import CheckpointSpec, save_checkpoint
 from coadtr.checkpoint import OnlineDetector as NativeDetector
 from coadtr.cli.main import config_folder
 from coadtr.cli.serve import server_settings
+from coadtr.models import build_model
 from coadtr.runtime import GapPolicy
 from coadtr.serving import Answer, ServerSettings, StreamClient, StreamError, bind
-from coadtr.serving.protocol import write_message
+from coadtr.serving.protocol import write_message, write_picture
+from coadtr.video import Extraction, Sampling, Source, VideoReader, extract_video, load_backbone
 from tests.cli.calling import ROOT, environment, refuse
+from tests.models.sizes import small
 from tests.serving.leaky import CHANNELS, frames_of, solo, write_onnx
+from tests.serving.seeing import encode, picturing
 from tests.serving.talking import raw, told
+from tests.video.writing import write_video
 
 # Runs the command where a package cannot be imported.
 WITHOUT = """
@@ -128,6 +135,12 @@ def test_the_token_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch
         ("checkpoint=leaky.onnx port=0 non_finite=drop", 2, ("non_finite must be one of reject, mask",)),
         ("checkpoint=leaky.onnx port=0 origins=[example.org]", 2, ("origins must be like https://example.org",)),
         ("checkpoint=leaky.onnx port=0 snapshots=leaky.onnx", 2, ("snapshots=leaky.onnx cannot be used",)),
+        ("checkpoint=leaky.onnx port=0 pictures=1", 2, ("pictures must be true or false, got 1",)),
+        (
+            "checkpoint=leaky.onnx port=0 pictures=true device=cuda",
+            2,
+            ("the checkpoint does not say what made its features 'rgb' of pictures",),
+        ),
         ("checkpoint=leaky.onnx prt=0", 2, ("prt is not a setting",)),
     ],
 )
@@ -149,8 +162,15 @@ def test_a_port_in_use_is_told(onnx_file: Path) -> None:
         )
 
 
-def test_a_missing_extra_is_told(onnx_file: Path) -> None:
-    script = WITHOUT.format(names=["fastapi"], words=["serve", "checkpoint=leaky.onnx", "port=0"])
+@pytest.mark.parametrize(
+    ("package", "words", "said"),
+    [
+        ("fastapi", (), 'a server needs fastapi: run `pip install "coadtr[serve]"`'),
+        ("torch", ("pictures=true",), 'pictures=true needs torch: run `pip install "coadtr[video]"`'),
+    ],
+)
+def test_a_missing_extra_is_told(package: str, words: Sequence[str], said: str, onnx_file: Path) -> None:
+    script = WITHOUT.format(names=[package], words=["serve", "checkpoint=leaky.onnx", "port=0", *words])
     done = subprocess.run(  # noqa: S603 - our own interpreter and words
         [sys.executable, "-c", script],
         cwd=onnx_file.parent,
@@ -160,7 +180,7 @@ def test_a_missing_extra_is_told(onnx_file: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == 'coadtr: error: a server needs fastapi: run `pip install "coadtr[serve]"`\n'
+    assert done.stderr == f"coadtr: error: {said}\n"
 
 
 def test_an_exported_file_is_served_without_torch_until_sigterm(onnx_file: Path) -> None:
@@ -232,6 +252,40 @@ def test_a_checkpoint_folder_is_served(trained: Path, tmp_path: Path) -> None:
         assert client.hello.streams == {"imu": 6, "gyro": 2}
         scores = [answer.scores for answer in client.push_many(frames)]
     np.testing.assert_allclose(scores, NativeDetector.load(path).push_many(frames), atol=2e-6)
+
+
+@pytest.mark.slow
+def test_pictures_are_answered_as_the_features_that_extraction_makes_of_them(tmp_path: Path) -> None:
+    write_video(tmp_path / "film.mp4", frames=60, size=(96, 128))
+    torch.manual_seed(1)
+    model = build_model(small("cooadtr_b1", input_dim=1280)).eval()
+    spec = CheckpointSpec(
+        model=model.config,
+        class_names=("rest", "lift", "unclear"),
+        background=0,
+        ignored=2,
+        streams={"rgb": 1280},
+        rate_hz=4.0,
+        extractors={"rgb": load_backbone().describe(Sampling())},
+    )
+    path = save_checkpoint(tmp_path / "checkpoint", model, spec, {})
+    features = extract_video(Source("film", str(tmp_path / "film.mp4")), Extraction(dtype="float32")).features["rgb"]
+    with VideoReader(tmp_path / "film.mp4") as film:
+        pictures = [write_picture(frame.time, encode(frame.rgb, "PNG")) for frame in film]
+    answers: list[Answer] = []
+    with (
+        serving(tmp_path, "checkpoint=checkpoint", "port=0", "pictures=true") as (url, _),
+        picturing(url, "door") as film,
+    ):
+        assert told(film)["pictures"] == {"per_second": 8.0, "width": 640}
+        for picture in pictures:
+            film.send(picture)
+        film.send('{"end": true}')
+        while "end" not in (message := told(film)):
+            answers += [Answer.read(message)] if "scores" in message else []
+    assert [answer.time for answer in answers] == [index / 4 for index in range(len(features))]
+    native = NativeDetector.load(path).push_many(features)
+    np.testing.assert_allclose([answer.scores for answer in answers], native, atol=1e-4)
 
 
 def test_settings_reach_the_server(onnx_file: Path) -> None:

@@ -85,6 +85,23 @@ def test_chosen_streams_take_the_place_of_their_namesakes(exported: Path, tmp_pa
     assert other.streams == ("a", "other")
 
 
+def test_what_was_captured_is_written_as_it_was_however_late(exported: Path, tmp_path: Path) -> None:
+    detector, other = (OnlineDetector.from_onnx(exported) for _ in range(2))
+    for name in ("door", "yard"):
+        detector.push_many(FRAMES[:20], stream=name)
+    captured = detector.capture()
+    after = [detector.push_batch({"door": frame, "yard": frame}) for frame in FRAMES[20:60]]
+    detector.close("yard")
+    captured.write(tmp_path / "s.npz", extras={"kept": True})
+    assert other.restore(tmp_path / "s.npz") == {"kept": True}
+    assert other.streams == ("door", "yard")
+    for frame, answers in zip(FRAMES[20:60], after, strict=True):
+        again = other.push_batch({"door": frame, "yard": frame})
+        np.testing.assert_array_equal([again["door"], again["yard"]], [answers["door"], answers["yard"]])
+    with pytest.raises(DataError, match="no stream 'yard' has begun; name of door"):
+        detector.capture(["yard"])
+
+
 def test_no_streams_make_a_snapshot_too(exported: Path, detector: OnlineDetector, tmp_path: Path) -> None:
     detector.snapshot(tmp_path / "s.npz")
     assert detector.restore(tmp_path / "s.npz") == {}

@@ -80,6 +80,12 @@ def get(place: str, **options: Any) -> httpx.Response:
     return httpx.get(place, verify=HTTPS, trust_env=False, **options)
 
 
+def send_behind(connection: ClientConnection, message: bytes | str) -> None:
+    """Send something that the server may not wait for any more."""
+    with contextlib.suppress(ConnectionClosed):
+        connection.send(message)
+
+
 def drained(connection: ClientConnection) -> Iterator[dict[str, Any]]:
     """Receive all answers that come before the end of a connection."""
     with contextlib.suppress(ConnectionClosed):

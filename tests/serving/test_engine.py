@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -146,22 +148,29 @@ def test_a_stream_that_ends_is_gone_after_a_restart(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_disk_that_refuses_is_told_and_gets_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    frames = frames_of(6)
-    engine = engine_of(tmp_path)
-    take(engine, {"door": frames[0]})
+@contextmanager
+def full_disk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the journal of an engine find the disk full."""
     assert engine._keeper is not None
-    assert engine._keeper._journal is not None
+    journal = engine._keeper._journal
+    assert journal is not None
+    held = journal._file
 
     def full(data: memoryview) -> int:
         raise OSError(28, "No space left on device")
 
-    journal = engine._keeper._journal
     with monkeypatch.context() as patch:
-        held = journal._file
         refusing = type("Full", (), {"write": staticmethod(full), "truncate": held.truncate, "seek": held.seek})()
         refusing.close = held.close
         patch.setattr(journal, "_file", refusing)
+        yield
+
+
+def test_a_disk_that_refuses_is_told_and_gets_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = frames_of(6)
+    engine = engine_of(tmp_path)
+    take(engine, {"door": frames[0]})
+    with full_disk(engine, monkeypatch):
         assert take(engine, {"door": frames[1]})["door"]["frame"] == 1, "the stream goes on"
     assert engine.failure is not None
     assert "No space left on device" in engine.failure
@@ -175,6 +184,97 @@ def test_a_disk_that_refuses_is_told_and_gets_over(tmp_path: Path, monkeypatch: 
     again.close()
 
 
+def test_a_snapshot_beside_the_steps_holds_the_streams_as_they_were(tmp_path: Path) -> None:
+    """Copy the folder at each moment, as a kill leaves it, and let another engine go on from the copy."""
+    ticks = [tick for tick in ticks_of(40) if tick][:30]
+    kept, copies = tmp_path / "kept", list[tuple[int, Path]]()
+    alone, engine = engine_of(), engine_of(kept)
+    whole = [take(alone, tick) for tick in ticks]
+
+    def run(start: int, stop: int) -> None:
+        for index in range(start, stop):
+            take(engine, ticks[index])
+        copies.append((stop, shutil.copytree(kept, tmp_path / f"kept-{len(copies)}")))
+
+    run(0, 8)
+    write = engine.capture()
+    assert write is not None
+    run(8, 14)
+    engine.drop(["hall"])
+    run(14, 14)
+    write()
+    run(14, 14)
+    write = engine.capture()
+    assert write is not None
+    writer = threading.Thread(target=write)
+    writer.start()
+    run(14, 20)
+    writer.join()
+    run(20, 24)
+    engine.close()
+    for (stop, folder), dropped in zip(copies, [False, False, True, True, True, True], strict=True):
+        again = engine_of(folder)
+        for index in range(stop, 24):
+            tick = {name: values for name, values in ticks[index].items() if name != "hall"}
+            found = take(again, tick)
+            require_same(list(found.values()), [whole[index][name] for name in tick])
+        hall = sum("hall" in ticks[index] for index in range(14 if dropped else 0, stop))
+        assert (again.known["hall"].frames if "hall" in again.known else 0) == hall
+        again.close()
+
+
+def test_a_snapshot_beside_the_steps_that_the_disk_refuses_is_told_and_gets_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = frames_of(6)
+    engine = engine_of(tmp_path)
+    take(engine, {"door": frames[0]})
+    write = engine.capture()
+    assert write is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        write()
+    assert engine.failure is not None
+    assert "snapshot-00000002.npz: cannot be written (No space left on device)" in engine.failure
+    take(engine, {"door": frames[1]})
+    copy = shutil.copytree(tmp_path, tmp_path / "copy", ignore=shutil.ignore_patterns("copy"))
+    again = engine_of(copy)
+    assert again.known["door"].frames == 2
+    again.close()
+    write = engine.capture()
+    assert write is not None
+    write()
+    assert engine.failure is None
+    assert sorted(path.name for path in tmp_path.glob("*-0*")) == ["journal-00000003.bin", "snapshot-00000003.npz"]
+    engine.close()
+
+
+def test_after_a_hole_a_snapshot_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = frames_of(4)
+    engine = engine_of(tmp_path)
+    take(engine, {"door": frames[0]})
+    write = engine.capture()
+    assert write is not None
+    with full_disk(engine, monkeypatch):
+        take(engine, {"door": frames[1]})
+    write()
+    assert engine.failure is not None, "a snapshot of before the hole does not fill it"
+    take(engine, {"door": frames[2]})
+    assert engine.capture() is None
+    assert engine.failure is None
+    engine.close()
+    again = engine_of(tmp_path)
+    assert again.known["door"].frames == 3
+    again.close()
+
+
+def test_a_server_without_a_folder_captures_nothing() -> None:
+    engine = engine_of()
+    take(engine, {"door": frames_of(1)[0]})
+    assert engine.capture() is None
+    assert not engine.due
+
+
 def test_a_long_journal_is_followed_by_a_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "JOURNAL_BYTES", 200)
     engine = engine_of(tmp_path)
@@ -184,6 +284,19 @@ def test_a_long_journal_is_followed_by_a_snapshot(tmp_path: Path, monkeypatch: p
     assert journal.stat().st_size <= 200
     engine.close()
     assert int(journal.stem.partition("-")[2]) > 2
+
+
+def test_a_snapshot_is_due_before_the_journal_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "JOURNAL_BYTES", 400)
+    engine = engine_of(tmp_path)
+    due = []
+    for frame in frames_of(4):
+        take(engine, {"door": frame})
+        due.append(engine.due)
+    assert due == [False, False, True, True]
+    assert engine.capture() is not None
+    assert not engine.due
+    engine.close()
 
 
 class OtherStepper(LeakyStepper):

@@ -18,12 +18,14 @@ import numpy as np
 import pytest
 
 from coadtr.serving import Answer, Limits, ServerSettings, StreamClient, running
+from coadtr.serving.protocol import write_picture
 from tests.serving.leaky import CHANNELS, detector, frames_of, solo
+from tests.serving.seeing import ColourEyes, encode, picture_of
 from tests.serving.talking import get, raw, told
 
 KEY = base64.b64encode(b"0123456789abcdef").decode()
 UPGRADE = (
-    "GET /v1/streams/{stream} HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "GET /v1/{stream} HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 LIMITS = Limits(idle_seconds=0.4, handshake_seconds=0.3, message_bytes=2000, streams=40)
@@ -35,7 +37,7 @@ def undisturbed(limits: Limits = LIMITS) -> Iterator[tuple[str, int]]:
     frames = frames_of(2000)
     answers: list[Answer] = []
     stop = threading.Event()
-    with running(detector(), ServerSettings(port=0, limits=limits)) as url:
+    with running(detector(), ServerSettings(port=0, limits=limits), ColourEyes()) as url:
 
         def push() -> None:
             with StreamClient(url, "good") as client:
@@ -68,11 +70,11 @@ def frame(opcode: int, payload: bytes, *, fin: bool = True, masked: bool = True,
 
 
 @contextmanager
-def bare(port: int, stream: str = "") -> Iterator[socket.socket]:
+def bare(port: int, stream: str = "", kind: str = "streams") -> Iterator[socket.socket]:
     """Open a TCP connection; upgrade it if a stream is named."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         if stream:
-            connection.sendall(UPGRADE.format(stream=stream).encode())
+            connection.sendall(UPGRADE.format(stream=f"{kind}/{stream}").encode())
             assert connection.recv(4096).startswith(b"HTTP/1.1 101")
         yield connection
 
@@ -122,6 +124,23 @@ def test_what_breaks_the_protocol_ends_its_own_connection() -> None:
             assert closed(connection)
 
 
+@pytest.mark.parametrize("kind", ["watch", "pictures"])
+def test_what_breaks_the_protocol_ends_its_own_connection_of_any_kind(kind: str) -> None:
+    rng = np.random.default_rng(4)
+    picture = frame(2, write_picture(0.0, encode(picture_of(0))))
+    wrong = [*WRONG.values(), picture[:-9] + b"123456789", *(frame(2, rng.bytes(300)) for _ in range(8))]
+    with undisturbed() as (_, port), contextlib.ExitStack() as stack:
+        for index in range(0, len(wrong), 8):  # no more pictures than the limit says
+            parts = wrong[index : index + 8]
+            names = [f"wrong-{index + place}" for place in range(len(parts))]
+            connections = [stack.enter_context(bare(port, name, kind)) for name in names]
+            for connection, data in zip(connections, parts, strict=True):
+                connection.sendall(picture + data if kind == "pictures" else data)
+            for connection in connections:
+                connection.shutdown(socket.SHUT_WR)
+                assert closed(connection)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_random_bytes_end_their_own_connection(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -151,7 +170,7 @@ def test_messages_changed_at_random_are_answered_or_refused() -> None:
 
 def test_connections_that_say_nothing_or_half_of_it_are_dropped() -> None:
     with undisturbed() as (_, port), contextlib.ExitStack() as stack:
-        said = [b"", b"G", b"GET / HTTP/1.1\r\nHost: he", UPGRADE.format(stream="x").encode()[:-2]]
+        said = [b"", b"G", b"GET / HTTP/1.1\r\nHost: he", UPGRADE.format(stream="streams/x").encode()[:-2]]
         silent = [stack.enter_context(bare(port)) for _ in range(20)]
         for index, connection in enumerate(silent):
             connection.sendall(said[index % 4])
@@ -181,7 +200,7 @@ def test_a_client_that_takes_no_answers_is_dropped() -> None:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             deaf.settimeout(20)
             deaf.connect(("127.0.0.1", port))
-            deaf.sendall(UPGRADE.format(stream="deaf").encode())
+            deaf.sendall(UPGRADE.format(stream="streams/deaf").encode())
             flood = frame(2, frames_of(20).tobytes()) * 50
             with pytest.raises(ConnectionError):  # the server takes no more, and then ends it
                 send_on(deaf, flood)
@@ -220,7 +239,8 @@ def test_many_that_come_and_go_leave_nothing_behind() -> None:
 
 def test_wrong_requests_get_wrong_answers_alone() -> None:
     with undisturbed() as (url, _), httpx.Client(base_url=url, trust_env=False) as client:
-        assert client.get("/v1/streams/door").status_code == 404
+        for kind in ("streams", "watch", "pictures"):
+            assert client.get(f"/v1/{kind}/door").status_code == 404
         assert client.get("/../../etc/passwd").status_code == 404
         assert client.get("/%2e%2e/settings.py").status_code == 404
         assert client.post("/healthz", content=b"x" * 100_000).status_code == 405

@@ -222,6 +222,79 @@ def test_a_kill_between_two_files_loses_nothing(tmp_path: Path) -> None:
         assert same(found, wanted)
 
 
+def test_a_kill_while_a_snapshot_is_written_beside_the_frames_loses_nothing(tmp_path: Path) -> None:
+    """Copy the folder at each moment between the turn of the journal and the removal of what is old."""
+    entries = entries_of(12)
+    keeper = Keeper(tmp_path / "kept", CHANNELS)
+    keeper.begin(lambda path: path.write_text("one"))
+    keeper.append(entries[:3])
+    copies: list[tuple[str, int, int, dict[str, bytes]]] = []
+
+    def copy(expected: str, first: int, stop: int) -> None:
+        contents = {name: (keeper.folder / name).read_bytes() for name in files(keeper.folder)}
+        copies.append((expected, first, stop, contents))
+
+    path = keeper.turn()
+    copy("one", 0, 3)
+    keeper.append(entries[3:5])
+    copy("one", 0, 5)
+    part = path.with_name(f".{path.name}.x.part")
+    part.write_text("tw")
+    keeper.append(entries[5:7])
+    copy("one", 0, 7)
+    part.write_text("two")
+    part.rename(path)
+    copy("two", 3, 7)
+    keeper.append(entries[7:9])
+    copy("two", 3, 9)
+    keeper.settle(path)
+    assert files(keeper.folder) == ["journal-00000002.bin", "snapshot-00000002.npz"]
+    keeper.append(entries[9:])
+    copy("two", 3, 12)
+    keeper.close()
+    for index, (expected, first, stop, contents) in enumerate(copies):
+        folder = tmp_path / f"copy-{index}"
+        folder.mkdir()
+        for name, data in contents.items():
+            (folder / name).write_bytes(data)
+        text, found = recovered(folder)
+        assert text == expected
+        assert same(found, entries[first:stop])
+        assert not list(folder.glob(".*.part"))
+
+
+def test_a_snapshot_beside_the_frames_that_the_disk_refuses_leaves_all_journals(tmp_path: Path) -> None:
+    entries = entries_of(9)
+    keeper = Keeper(tmp_path, CHANNELS)
+    keeper.begin(lambda path: path.write_text("one"))
+    keeper.append(entries[:3])
+    for index in (1, 2):  # and nothing is written
+        keeper.turn()
+        keeper.append(entries[3 * index : 3 * index + 3])
+    text, found = recovered_copy(tmp_path)
+    assert text == "one"
+    assert same(found, entries)
+    keeper.begin(lambda path: path.write_text("two"))
+    assert files(tmp_path) == ["copy", "journal-00000004.bin", "snapshot-00000004.npz"]
+    keeper.close()
+
+
+def test_a_snapshot_that_is_late_takes_no_place(tmp_path: Path) -> None:
+    entries = entries_of(6)
+    keeper = Keeper(tmp_path, CHANNELS)
+    keeper.begin(lambda path: path.write_text("one"))
+    late = keeper.turn()
+    keeper.append(entries[:3])
+    keeper.begin(lambda path: path.write_text("three"))  # at once, while the other is being written
+    keeper.append(entries[3:])
+    late.write_text("two")
+    keeper.settle(late)
+    keeper.close()
+    text, found = recovered(tmp_path)
+    assert text == "three"
+    assert same(found, entries[3:])
+
+
 def test_a_snapshot_that_the_disk_refuses_leaves_the_last_one(tmp_path: Path) -> None:
     entries = entries_of(6)
     keeper = Keeper(tmp_path, CHANNELS)

@@ -16,6 +16,7 @@ from websockets.exceptions import InvalidStatus
 
 from coadtr.errors import ConfigError
 from coadtr.runtime import OnlineDetector
+from coadtr.runtime.snapshots import Capture
 from coadtr.serving import Limits, ServerSettings, bind, open_service, running
 from coadtr.serving.protocol import Close, write_message
 from tests.serving.leaky import RATE, LeakyStepper, detector, frames_of, solo
@@ -140,7 +141,7 @@ def test_health_metrics_model_and_streams_are_told() -> None:
     assert float(lines["coadtr_waiting_seconds_count"]) == 7
     assert float(lines['coadtr_rejected_total{reason="bad_frame"}']) == 1
     assert page.status_code == 200
-    assert "<h1>coadtr</h1>" in page.text
+    assert "<title>coadtr" in page.text
 
 
 def test_a_port_that_is_taken_is_told() -> None:
@@ -182,6 +183,36 @@ def test_stopping_answers_what_was_received(tmp_path: Path) -> None:
     with running(detector(), settings(snapshots=tmp_path)) as url, raw(url, "door", "next=11") as connection:
         assert told(connection)["frames"] == 12
         assert told(connection) == answers[11]
+
+
+def test_frames_are_answered_while_a_snapshot_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, begun, may_write = frames_of(20), threading.Event(), threading.Event()
+    write = Capture.write
+
+    def slowly(self: Capture, *where: Any, **what: Any) -> None:
+        if threading.current_thread().name.startswith("coadtr-keep"):
+            begun.set()
+            assert may_write.wait(20)
+        write(self, *where, **what)
+
+    monkeypatch.setattr(Capture, "write", slowly)
+    with ExitStack() as server:
+        url = server.enter_context(running(detector(), settings(snapshots=tmp_path, snapshot_seconds=0.05)))
+        with raw(url, "door") as connection:
+            told(connection)
+            answers = ask(connection, frames[:8])
+            assert begun.wait(20)
+            answers += ask(connection, frames[8:])
+            stopping = threading.Thread(target=server.close)
+            stopping.start()
+            may_write.set()
+            assert ending(connection)[0] == Close.STOPPING
+            stopping.join()
+    np.testing.assert_array_equal(scores(answers), solo(frames))
+    assert len(list(tmp_path.glob("snapshot-*"))) == 1
+    with running(detector(), settings(snapshots=tmp_path)) as url, raw(url, "door", "next=0") as connection:
+        assert told(connection)["frames"] == 20
+        assert [told(connection) for _ in frames] == answers
 
 
 def test_a_server_that_cannot_answer_in_time_stops_all_the_same(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from coadtr.runtime import EventDecoder, EventSettings, GapPolicy, OnlineDetecto
 from coadtr.serving import running
 from coadtr.serving.protocol import PROTOCOL, Close, write_message
 from tests.serving.leaky import CHANNELS, CLASSES, INTO, OUT, RATE, LeakyStepper, detector, frames_of, solo
-from tests.serving.talking import ask, ending, raw, scores, settings, told
+from tests.serving.talking import ask, ending, raw, scores, send_behind, settings, told
 
 
 def test_a_stream_is_greeted_and_answered_as_it_is_alone() -> None:
@@ -130,7 +130,7 @@ def test_what_is_no_frame_ends_its_own_stream_alone(message: bytes | str, reason
         before = ask(good, frames[:10])
         assert [answer["frame"] for answer in ask(bad, frames[:2])] == [0, 1]
         bad.send(message)
-        bad.send(write_message(frames[2:3]))  # behind it, so not taken
+        send_behind(bad, write_message(frames[2:3]))  # so it is not taken
         answer = told(bad)
         assert reason in answer["error"]
         assert answer.get("frame", 2) == 2
