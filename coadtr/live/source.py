@@ -1,0 +1,164 @@
+"""A video that is going on, frame by frame, as it goes on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from coadtr.errors import ConfigError, DataError
+from coadtr.live.lag import Lag
+from coadtr.video.address import camera, is_live, is_url, shown
+from coadtr.video.decode import VideoReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from coadtr.video.sampling import Shown
+
+__all__ = ["LiveSource", "Seen"]
+
+_log = logging.getLogger("coadtr.live")
+_FIRST_WAIT_S: Final = 0.5
+_LONGEST_WAIT_S: Final = 10.0
+# Makes frames as fast as they are taken, as a file does.
+_NOT_A_CAMERA: Final = "lavfi"
+
+
+class Seen(NamedTuple):
+    """A frame as it was seen.
+
+    Attributes:
+        frame: Its picture, and its time since the start of its part.
+        part: Number of the connection that it came by: after a lost one the video begins anew.
+        offset: Seconds from the start of the first part to the start of this one.
+        lag: Tells how far behind the part one is.
+    """
+
+    frame: Shown
+    part: int
+    offset: float
+    lag: Lag
+
+
+class LiveSource:
+    """Show a camera, an address or a file frame by frame, none before its time.
+
+    A file is shown at its own speed, or as fast as it is taken. A camera or an address whose connection is lost is
+    opened again, with longer and longer pauses; one that cannot be opened in the first place is an error.
+
+    Args:
+        source: File, address (``rtsp://`` and others), or camera (``camera:0``, ``/dev/video0``).
+        realtime: Whether a file is shown at its own speed.
+        max_seconds: Stop after this much of the video; none for all of it.
+        reconnect_seconds: How long a lost connection is tried again; 0 ends the stream, none tries for ever.
+
+    Attributes:
+        name: The source as views show it: a file without its folder, an address without passwords.
+        reconnected: How often a connection was lost and had again.
+
+    Raises:
+        ConfigError: If a number is out of range.
+
+    Example:
+        >>> source = LiveSource("camera:lavfi:testsrc=size=32x32:rate=5:duration=1", realtime=False)
+        >>> [round(seen.frame.time, 3) for seen in source.frames()]
+        [0.0, 0.2, 0.4, 0.6, 0.8]
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        realtime: bool = True,
+        max_seconds: float | None = None,
+        reconnect_seconds: float | None = None,
+    ) -> None:
+        if max_seconds is not None and not max_seconds > 0:
+            raise ConfigError(f"max_seconds={max_seconds!r}: give a positive number, or null for the whole video")
+        if reconnect_seconds is not None and not reconnect_seconds >= 0:
+            raise ConfigError(f"reconnect_seconds={reconnect_seconds!r}: give 0 or more, or null to try for ever")
+        # Pages are seen from elsewhere, and the folders of this machine are nobody's business there.
+        self.name = shown(source) if is_live(source) or is_url(source) else Path(source).name
+        self.reconnected = 0
+        device = camera(source)
+        self._camera = is_live(source) and (device is None or device[0] != _NOT_A_CAMERA)
+        self._source, self._realtime = source, realtime
+        self._most, self._patience = max_seconds, reconnect_seconds
+        self._stopped = threading.Event()
+
+    @property
+    def live(self) -> bool:
+        """Whether frames come at the speed of the world: of a camera, or of a file that is shown so."""
+        return self._camera or self._realtime
+
+    def stop(self) -> None:
+        """End the stream, from any thread, at its next frame."""
+        self._stopped.set()
+
+    def frames(self) -> Iterator[Seen]:
+        """Yield the frames, each when it is time.
+
+        Raises:
+            DataError: If the source cannot be opened, or is a file that is broken; then after its last good frame.
+        """
+        part, offset = 0, 0.0
+        begun: float | None = None
+        while not self._stopped.is_set():
+            reader = self._open(again=part > 0)
+            if reader is None:
+                return
+            now = time.monotonic()
+            begun = now if begun is None else begun
+            offset = now - begun
+            lost = f"{self.name}: the connection ended"
+            try:
+                with reader:
+                    yield from self._part(reader, part, offset)
+            except DataError as error:
+                if not self._camera:
+                    raise
+                lost = str(error)
+            if not self._camera or self._patience == 0 or self._over(begun):
+                return
+            _log.warning("%s; trying again", lost)
+            part += 1
+            self.reconnected += 1
+
+    def _over(self, begun: float) -> bool:
+        return self._most is not None and time.monotonic() - begun >= self._most
+
+    def _open(self, *, again: bool) -> VideoReader | None:
+        """Open the source, a lost one as often as it takes; None if the stream is stopped meanwhile."""
+        if not again:
+            return VideoReader(self._source)
+        wait, begun = _FIRST_WAIT_S, time.monotonic()
+        while not self._stopped.wait(wait):
+            try:
+                return VideoReader(self._source)
+            except DataError as error:
+                gone = time.monotonic() - begun
+                if self._patience is not None and gone > self._patience:
+                    raise DataError(f"{error}; it was tried again for {gone:.3g} s") from error
+            wait = min(2 * wait, _LONGEST_WAIT_S)
+        return None
+
+    def _part(self, reader: VideoReader, part: int, offset: float) -> Iterator[Seen]:
+        origin: float | None = None
+        lag = Lag()
+        for frame in reader:
+            if self._stopped.is_set() or (self._most is not None and offset + frame.time >= self._most):
+                return
+            now = time.monotonic()
+            if not self._camera and self._realtime:
+                if origin is None:
+                    origin = now - frame.time
+                    lag = Lag(origin)
+                if (early := origin + frame.time - now) > 0 and self._stopped.wait(early):
+                    return
+            elif not self._camera:
+                lag = Lag(now - frame.time)  # as fast as it goes, nothing is ever late
+            lag.arrived(frame.time, now)
+            yield Seen(frame, part, offset, lag)
