@@ -103,6 +103,8 @@ def _files(settings: dict[str, Any]) -> dict[str, str]:
     for name, path in files.items():
         if path == "-" and name == "json":
             continue
+        if [Path(other).resolve() for other in files.values()].count(Path(path).resolve()) > 1:
+            raise ConfigError(f"{name}={path} is written twice: name another file")
         if not whether(settings, "overwrite") and Path(path).exists():
             raise ConfigError(f"{name}={path} is there: name another file, or say overwrite=true")
         if Path(path).resolve() == Path(str(settings["source"])).resolve():

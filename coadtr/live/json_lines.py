@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,16 +37,13 @@ class JsonLines:
 
     def __init__(self, path: str | Path, class_names: Sequence[str]) -> None:
         self._names = tuple(class_names)
-        self._path = str(path)
+        self._path = Path(path)
         self._answers = 0
         self._stack = ExitStack()
-        try:
-            self._file: TextIO = sys.stdout
-            if self._path != "-":
-                file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 - it is closed with this view
-                self._file = self._stack.enter_context(file)
-        except OSError as error:
-            raise StorageError(f"{path}: cannot be written ({error.strerror}); name another file") from error
+        self._file: TextIO | None = sys.stdout if str(path) == "-" else None
+        # What is there stays until there is something to write in its place: the source may not open.
+        if self._file is None and (self._path.is_dir() or not self._path.absolute().parent.is_dir()):
+            raise StorageError(f"{path}: cannot be written: name a file in a folder that is there")
 
     def answer(self, answer: Answer) -> None:
         """Write the line of an answer."""
@@ -78,8 +76,15 @@ class JsonLines:
 
     def _write(self, line: dict[str, Any]) -> None:
         try:
+            if self._file is None:
+                file = self._path.open("w", encoding="utf-8")
+                self._file = self._stack.enter_context(file)
             self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
             self._file.flush()
+        except BrokenPipeError:
+            # Python flushes once more when it ends, and would complain about it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise StorageError("standard output was closed by who read it: the stream ends") from None
         except OSError as error:
             raise StorageError(f"{self._path}: cannot be written on ({error.strerror}); make room there") from error
 

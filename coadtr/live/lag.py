@@ -9,8 +9,7 @@ import numpy as np
 
 __all__ = ["Lag", "Spread", "Typical"]
 
-_WINDOW_S: Final = 60.0
-_BUCKETS: Final = 6
+_DRIFT: Final = 0.005  # seconds a second: more than clocks differ, less than what makes a stream late unnoticed
 _KEPT: Final = 10_000
 
 
@@ -18,8 +17,8 @@ class Lag:
     """Tell how long ago a moment of a video could have been seen at the earliest.
 
     A frame that arrives at once is taken for one without delay: the least of what lies between the time of a frame and
-    its arrival, over the last minute, is how a camera's clock stands to that of this machine. So a queue that grows
-    anywhere on the way is counted, and a clock that drifts is not.
+    its arrival is how a camera's clock stands to that of this machine. A clock that drifts is followed, but only while
+    frames have to be waited for: a reader that never waits has a queue before it, and that is not to be forgotten.
 
     Args:
         origin: Moment of this machine's clock at which the video's time is 0, if that is known; then it does not move.
@@ -27,30 +26,39 @@ class Lag:
     Example:
         >>> lag = Lag()
         >>> for time, now in ((0.0, 100.0), (1.0, 101.5), (2.0, 102.0)):
-        ...     lag.arrived(time, now)
+        ...     lag.arrived(time, now, waited=False)
         >>> lag.behind(2.0, 102.25), lag.behind(1.0, 101.5)
         (0.25, 0.5)
     """
 
     def __init__(self, origin: float | None = None) -> None:
+        self._known = origin is not None
+        # One number, so that two threads may use it: one tells, the other asks.
         self._origin = origin
-        self._least: deque[tuple[float, float]] = deque(maxlen=_BUCKETS + 1)
+        self._last = 0.0
 
-    def arrived(self, time: float, now: float) -> None:
-        """Note that the frame of ``time`` (seconds of the video) was there at ``now`` (of this machine's clock)."""
+    def arrived(self, time: float, now: float, *, waited: bool) -> None:
+        """Note a frame.
+
+        Args:
+            time: Its time, in seconds of the video.
+            now: When it was there, by this machine's clock.
+            waited: Whether it had to be waited for.
+        """
+        if self._known:
+            return
         delay = now - time
-        if self._least and now - self._least[-1][0] < _WINDOW_S / _BUCKETS:
-            begun, least = self._least[-1]
-            self._least[-1] = begun, min(least, delay)
+        if self._origin is None:
+            self._origin = delay
         else:
-            self._least.append((now, delay))
+            risen = self._origin + (_DRIFT * (now - self._last) if waited else 0.0)
+            self._origin = min(delay, risen)
+        self._last = now
 
     def behind(self, time: float, now: float) -> float:
         """Return how many seconds ago the frame of ``time`` could have been there; 0 if that is not known."""
-        if self._origin is None and not self._least:
-            return 0.0
-        origin = min(delay for _, delay in self._least) if self._origin is None else self._origin
-        return max(0.0, now - time - origin)
+        origin = self._origin
+        return 0.0 if origin is None else max(0.0, now - time - origin)
 
 
 class Typical(NamedTuple):

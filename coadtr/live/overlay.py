@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
     from coadtr.live.told import Action
 
-__all__ = ["annotate", "jpeg"]
+__all__ = ["annotate"]
 
 _BAR: Final = (0, 0, 0, 150)
 _TEXT: Final = (255, 255, 255, 255)
@@ -58,23 +57,6 @@ def annotate(
     draw.text((width - pad, bar / 2), note, fill=_LIVE if going_on else _QUIET, font=small, anchor="rm")
     picture.alpha_composite(layer, (0, height - bar))
     return np.asarray(picture.convert("RGB"))
-
-
-def jpeg(rgb: NDArray[np.uint8], width: int, quality: int = 80) -> bytes:
-    r"""Encode a picture as JPEG, made smaller to ``width`` pixels if it is wider.
-
-    Example:
-        >>> jpeg(np.zeros((48, 64, 3), np.uint8), width=32)[:2]
-        b'\xff\xd8'
-    """
-    picture = Image.fromarray(rgb)
-    if picture.width > width:
-        picture = picture.resize(
-            (width, max(1, round(picture.height * width / picture.width))), Image.Resampling.BILINEAR
-        )
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
 
 
 @functools.cache

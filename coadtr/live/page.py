@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from coadtr.live.overlay import jpeg
+from coadtr.serving.images import write_jpeg
 from coadtr.serving.protocol import answer_text, end_text
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class PageView:
         if sight.late or now < self._next or not self._board.watched(self._stream):
             return
         self._next = now + _PICTURE_S
-        self._board.picture(self._stream, sight.time, jpeg(sight.frame.rgb, _WIDTH))
+        self._board.picture(self._stream, sight.time, write_jpeg(sight.frame.rgb, _WIDTH))
 
     def end(self, events: tuple[Event, ...]) -> None:
         """Tell that the stream has ended."""

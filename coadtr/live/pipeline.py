@@ -30,6 +30,7 @@ LATE: Final[tuple[Late, ...]] = ("hold", "skip", "wait")
 # Frames between the two threads. What lies here is late, and takes memory.
 _WAITING: Final = 32
 _POLL_S: Final = 0.2
+_JOIN_S: Final = 2.0
 
 
 class Answer(NamedTuple):
@@ -275,7 +276,7 @@ class LiveDetector:
         finally:
             over.set()
             self._source.stop()
-            thread.join()
+            thread.join(_JOIN_S)  # one that waits for a camera is left to itself
 
 
 class _Item(NamedTuple):

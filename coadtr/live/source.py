@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from coadtr.errors import ConfigError, DataError
@@ -23,6 +23,8 @@ __all__ = ["LiveSource", "Seen"]
 _log = logging.getLogger("coadtr.live")
 _FIRST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 10.0
+# A frame that is the last one of its part lasts so long.
+_FRAME_S: Final = 1 / 25
 # Makes frames as fast as they are taken, as a file does.
 _NOT_A_CAMERA: Final = "lavfi"
 
@@ -57,7 +59,6 @@ class LiveSource:
 
     Attributes:
         name: The source as views show it: a file without its folder, an address without passwords.
-        reconnected: How often a connection was lost and had again.
 
     Raises:
         ConfigError: If a number is out of range.
@@ -81,8 +82,9 @@ class LiveSource:
         if reconnect_seconds is not None and not reconnect_seconds >= 0:
             raise ConfigError(f"reconnect_seconds={reconnect_seconds!r}: give 0 or more, or null to try for ever")
         # Pages are seen from elsewhere, and the folders of this machine are nobody's business there.
-        self.name = shown(source) if is_live(source) or is_url(source) else Path(source).name
-        self.reconnected = 0
+        away = camera(source) is not None or (is_url(source) and not source.lower().startswith("file:"))
+        self.name = shown(source) if away else PurePath(source).name
+        self._seen, self._end = False, 0.0
         device = camera(source)
         self._camera = is_live(source) and (device is None or device[0] != _NOT_A_CAMERA)
         self._source, self._realtime = source, realtime
@@ -104,51 +106,47 @@ class LiveSource:
         Raises:
             DataError: If the source cannot be opened, or is a file that is broken; then after its last good frame.
         """
-        part, offset = 0, 0.0
-        begun: float | None = None
+        part, begun = 0, time.monotonic()
+        wait, lost_at = _FIRST_WAIT_S, 0.0
         while not self._stopped.is_set():
-            reader = self._open(again=part > 0)
-            if reader is None:
-                return
-            now = time.monotonic()
-            begun = now if begun is None else begun
-            offset = now - begun
             lost = f"{self.name}: the connection ended"
             try:
-                with reader:
-                    yield from self._part(reader, part, offset)
+                with VideoReader(self._source) as reader:
+                    begun = begun if self._seen else time.monotonic()
+                    # A clock that runs ahead may have shown more seconds than have passed.
+                    offset = max(time.monotonic() - begun, self._end) if self._seen else 0.0
+                    for seen in self._part(reader, part, offset):
+                        self._seen, wait, lost_at = True, _FIRST_WAIT_S, 0.0
+                        self._end = offset + seen.frame.time + _FRAME_S
+                        yield seen
             except DataError as error:
-                if not self._camera:
+                if not (self._camera and self._seen):
                     raise
                 lost = str(error)
-            if not self._camera or self._patience == 0 or self._over(begun):
+            now = time.monotonic()
+            if not self._camera or self._patience == 0 or self._over(now - begun):
                 return
-            _log.warning("%s; trying again", lost)
-            part += 1
-            self.reconnected += 1
-
-    def _over(self, begun: float) -> bool:
-        return self._most is not None and time.monotonic() - begun >= self._most
-
-    def _open(self, *, again: bool) -> VideoReader | None:
-        """Open the source, a lost one as often as it takes; None if the stream is stopped meanwhile."""
-        if not again:
-            return VideoReader(self._source)
-        wait, begun = _FIRST_WAIT_S, time.monotonic()
-        while not self._stopped.wait(wait):
-            try:
-                return VideoReader(self._source)
-            except DataError as error:
-                gone = time.monotonic() - begun
-                if self._patience is not None and gone > self._patience:
-                    raise DataError(f"{error}; it was tried again for {gone:.3g} s") from error
+            if not lost_at:
+                lost_at = now
+                _log.warning("%s; trying again", lost)
+            elif self._patience is not None and now - lost_at > self._patience:
+                raise DataError(f"{lost}; it was tried again for {now - lost_at:.3g} s")
+            self._stopped.wait(wait)
             wait = min(2 * wait, _LONGEST_WAIT_S)
-        return None
+            part += 1
+
+    def _over(self, seconds: float) -> bool:
+        return self._stopped.is_set() or (self._most is not None and seconds >= self._most)
 
     def _part(self, reader: VideoReader, part: int, offset: float) -> Iterator[Seen]:
         origin: float | None = None
-        lag = Lag()
-        for frame in reader:
+        lag, frames = Lag(), iter(reader)
+        last = 0.0
+        while True:
+            asked = time.monotonic()
+            frame = next(frames, None)
+            if frame is None:
+                return
             if self._stopped.is_set() or (self._most is not None and offset + frame.time >= self._most):
                 return
             now = time.monotonic()
@@ -160,5 +158,6 @@ class LiveSource:
                     return
             elif not self._camera:
                 lag = Lag(now - frame.time)  # as fast as it goes, nothing is ever late
-            lag.arrived(frame.time, now)
+            lag.arrived(frame.time, now, waited=now - asked > 0.5 * (frame.time - last))
+            last = frame.time
             yield Seen(frame, part, offset, lag)

@@ -124,5 +124,5 @@ class TerminalView:
             style = "dim" if action.background else "yellow"
             bar = ProgressBar(total=1.0, completed=min(1.0, action.score), width=32, complete_style=style)
             bars.add_row(escape(action.name), bar, f"{action.score:.3f}")
-        lines = [Text(_line(event), style="green" if event.kind == "start" else "dim") for event in self._events]
+        lines = [Text(_line(event), style="green" if event.kind == "start" else "dim") for event in tuple(self._events)]
         return Group(head, now, bars, *lines, Text(summary(self._totals), style="dim"))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["camera", "is_live", "is_url", "shown"]
 
 _CAMERA: Final = re.compile(r"^camera:((?P<format>[a-z0-9]+):)?(?P<device>.+)$", re.IGNORECASE)
+_FILES: Final = ("http://", "https://", "ftp://", "ftps://", "sftp://", "file://")
 _URL: Final = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
@@ -50,26 +51,30 @@ def is_url(source: str | Path) -> bool:
 
 
 def is_live(source: str | Path) -> bool:
-    """Say whether ``source`` may never end: a camera, or an address; ``http`` is taken for a file.
+    """Say whether ``source`` may never end: a camera, or an address; those of ``http``, ``ftp`` and ``file`` end.
 
     Example:
-        >>> is_live("rtsp://camera/1"), is_live("camera:0"), is_live("https://host/a.mp4")
-        (True, True, False)
+        >>> is_live("rtsp://camera/1"), is_live("camera:0"), is_live("https://host/a.mp4"), is_live("file:///a.mp4")
+        (True, True, False, False)
     """
-    return camera(source) is not None or (
-        is_url(source) and not str(source).lower().startswith(("http://", "https://"))
-    )
+    return camera(source) is not None or (is_url(source) and not str(source).lower().startswith(_FILES))
 
 
 def shown(source: str | Path) -> str:
     """Return a source as messages show it: without the user, password and query that an address may carry.
+
+    An address may be that of a camera's device, too.
 
     Passwords may hold any sign, so all up to the last ``@`` is hidden, even where that takes a host along.
 
     Example:
         >>> shown("rtsp://me:secret@camera/1"), shown("https://host/a.mp4?token=secret")
         ('rtsp://***@camera/1', 'https://host/a.mp4?***')
+        >>> shown("camera:mjpeg:http://me:secret@camera/1")
+        'camera:mjpeg:http://***@camera/1'
     """
+    if (device := _CAMERA.match(str(source))) is not None and is_url(device["device"]):
+        return f"{str(source)[: device.start('device')]}{shown(device['device'])}"
     if not is_url(source):
         return str(source)
     scheme, _, rest = str(source).partition("://")

@@ -19,7 +19,11 @@ __all__ = ["check_rebuilt", "recorded_extraction", "recorded_sampling"]
 
 _STREAMS: Final = ("rgb", "flow")
 _WEIGHTS: Final = re.compile(r"(?P<name>[^()]+) \(sha256 [0-9a-f]{12}\)")
-_RATE: Final = re.compile(r"rate: (?P<rate>\S+) features a second, (each of the frame|chunks of (?P<chunk>\d+))")
+_CLIP: Final = re.compile(r"(?P<frames>\d{1,4}) frames\b.*")
+_MOST_HZ: Final = 1000.0  # features a second: a file could ask for any number of them
+_RATE: Final = re.compile(
+    r"rate: (?P<rate>[\d.]{1,12}) features a second, (each of the frame|chunks of (?P<chunk>\d{1,4}))"
+)
 
 
 def recorded_sampling(text: str) -> Sampling:
@@ -34,8 +38,9 @@ def recorded_sampling(text: str) -> Sampling:
     """
     found: Sampling | None = None
     if match := _RATE.match(text):
-        chunk = match["chunk"]
-        found = Sampling(preset="rate", rate_hz=float(match["rate"]), chunk=None if chunk is None else int(chunk))
+        rate, chunk = match["rate"], match["chunk"]
+        if rate.count(".") < 2 and 0 < float(rate) <= _MOST_HZ and chunk != "0":
+            found = Sampling(preset="rate", rate_hz=float(rate), chunk=None if chunk is None else int(chunk))
     elif (preset := text.partition(":")[0]) in ("lstr", "oadtr"):
         found = Sampling(preset=preset)
     if found is None or found.describe() != text:
@@ -86,7 +91,7 @@ def recorded_extraction(
     return Extraction(
         backbone=None if rgb is None else rgb["backbone"],
         weights=None if rgb is None else _weights(rgb["backbone"], rgb["weights"]),
-        clip=None if rgb is None or "clip" not in rgb else int(rgb["clip"].partition(" ")[0]),
+        clip=None if rgb is None else _clip(rgb.get("clip")),
         flow=None if flow is None else network,
         flow_weights=None if flow is None else _weights(network, own),
         flow_backbone=inner or None,
@@ -115,6 +120,15 @@ def check_rebuilt(networks: Networks, sampling: Sampling, extractors: Mapping[st
                     f"the checkpoint was trained on features {name!r} whose {key} is {told.get(key)!r}, and here it is "
                     f"{value!r}; use the version of the package with those weights"
                 )
+
+
+def _clip(text: str | None) -> int | None:
+    if text is None:
+        return None
+    match = _CLIP.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"the clip {text!r} is not known here; extract the features anew by `coadtr extract`")
+    return int(match["frames"])
 
 
 def _weights(network: str, text: str) -> str | None:

@@ -178,6 +178,7 @@ class FeatureStream:
         self._chunker: Chunker[Shown] = Chunker(eyes.sampling, context=eyes.context())
         self._count = 0
         self._last = 0.0
+        self._seen: tuple[tuple[Shown, ...], NDArray[np.float32]] | None = None
 
     def push(self, picture: Shown) -> list[Feature]:
         """Take the next picture and return the features that are complete: those whose chunks ended before it.
@@ -213,8 +214,10 @@ class FeatureStream:
         return [self._chunk(frames) for frames in self._chunker.finish()]
 
     def look(self, chunk: Chunk) -> Feature:
-        """Return the feature of a chunk."""
-        return Feature(chunk.time, self._eyes.look(chunk.frames))
+        """Return the feature of a chunk; of one that shows what the one before it did, without looking again."""
+        if self._seen is None or not _same(self._seen[0], chunk.frames):
+            self._seen = chunk.frames, self._eyes.look(chunk.frames)
+        return Feature(chunk.time, self._seen[1])
 
     def _chunk(self, frames: tuple[Shown, ...]) -> Chunk:
         sampling = self._eyes.sampling
@@ -223,6 +226,10 @@ class FeatureStream:
             time = self._count / sampling.feature_rate_hz(0.0)
         self._count += 1
         return Chunk(time, frames)
+
+
+def _same(some: tuple[Shown, ...], others: tuple[Shown, ...]) -> bool:
+    return all(one is other for one, other in zip(some, others, strict=True))
 
 
 def _check(rgb: NDArray[np.uint8]) -> None:

@@ -14,7 +14,7 @@ from coadtr.live.lag import Lag
 from coadtr.runtime import GapPolicy, OnlineDetector
 from coadtr.video import Picture
 from tests.live.looking import Grey, Notes, decoder, expected, live
-from tests.serving.leaky import LeakyStepper
+from tests.serving.leaky import LeakyStepper, solo
 from tests.video.writing import write_video
 
 
@@ -81,29 +81,69 @@ def test_at_its_own_speed_answers_are_the_same(film: Path) -> None:
     assert all(not answer.held and answer.look_seconds > 0 for answer in notes.answers)
 
 
-def test_when_late_the_last_feature_is_held(film: Path) -> None:
-    eyes, notes = Grey(pause=0.5), Notes()
-    totals = live(LiveSource(str(film)), eyes, max_lag=0.3).run([notes])
-    assert len(notes.answers) == len(expected(film))  # the memory keeps its rate
-    assert totals.held == sum(answer.held for answer in notes.answers) > 3
-    assert eyes.looks == totals.answers - totals.held
-    assert all(answer.look_seconds == 0.0 for answer in notes.answers if answer.held)
-    assert any(sight.late for sight in notes.sights)
-    # What is held is what was seen before: such a stream is that of its own features, one of them several times.
-    held = [0 if not answer.held else 1 for answer in notes.answers]
-    assert held[0] == 0
+class Delayed(Lag):
+    """Say that what lies between two moments of the video came far too late."""
+
+    def behind(self, time: float, now: float) -> float:
+        return 9.0 if 0.65 <= time < 1.45 else 0.25
 
 
-def test_when_late_features_are_left_out_or_waited_for(film: Path) -> None:
-    notes, eyes = Notes(), Grey(pause=0.5)
-    totals = live(LiveSource(str(film)), eyes, max_lag=0.3, late="skip").run([notes])
-    assert totals.skipped > 3
-    assert totals.answers + totals.skipped == len(expected(film))
-    assert [answer.frame for answer in notes.answers] == list(range(totals.answers))
-    patient = Notes()
-    slow = live(LiveSource(str(film)), Grey(pause=0.2), max_lag=0.3, late="wait").run([patient])
+class Camera(LiveSource):
+    """A camera whose frames are given, with how late they are."""
+
+    def __init__(self, frames: int = 30) -> None:
+        super().__init__("rtsp://camera/1")
+        self._frames = frames
+
+    def frames(self) -> Any:
+        lag = Delayed()
+        for index in range(self._frames):
+            yield Seen(Picture(index / 10, np.full((16, 16, 3), 37 * index % 256, np.uint8)), 0, 0.0, lag)
+
+
+def features_of(camera: Camera) -> np.ndarray[Any, Any]:
+    """Make all features of a camera, late or not."""
+    stream = Grey().stream()
+    found = [feature for seen in camera.frames() for feature in stream.push(seen.frame)]
+    return np.stack([feature.values for feature in (*found, *stream.finish())])
+
+
+def test_when_late_the_last_feature_is_held() -> None:
+    eyes, notes, features = Grey(), Notes(), features_of(Camera())
+    totals = live(Camera(), eyes).run([notes])
+    # A chunk's frame is at its middle, k / 5 + 0.1: those of 0.7 to 1.3 are late.
+    late = [3, 4, 5, 6]
+    assert [answer.frame for answer in notes.answers if answer.held] == late
+    features[late] = features[2]
+    np.testing.assert_array_equal([answer.scores for answer in notes.answers], solo(features))
+    assert (totals.held, totals.skipped, totals.answers) == (4, 0, 15)
+    assert eyes.looks == 11
+    assert [answer.look_seconds == 0.0 for answer in notes.answers] == [answer.held for answer in notes.answers]
+    np.testing.assert_allclose([sight.time for sight in notes.sights if sight.late], np.arange(7, 15) / 10)
+    assert totals.lag.typical() == pytest.approx((0.25, 9.0))
+
+
+def test_when_late_features_are_left_out_or_waited_for() -> None:
+    notes, patient, features = Notes(), Notes(), features_of(Camera())
+    totals = live(Camera(), late="skip").run([notes])
+    kept = np.delete(features, [3, 4, 5, 6], axis=0)
+    np.testing.assert_array_equal([answer.scores for answer in notes.answers], solo(kept))
+    assert (totals.held, totals.skipped, totals.answers) == (0, 4, 11)
+    assert [answer.frame for answer in notes.answers] == list(range(11))
+    slow = live(Camera(), late="wait").run([patient])
     assert (slow.held, slow.skipped) == (0, 0)
-    np.testing.assert_array_equal([answer.scores for answer in patient.answers], expected(film))
+    np.testing.assert_array_equal([answer.scores for answer in patient.answers], solo(features))
+
+
+def test_a_stream_that_begins_late_is_answered_as_soon_as_it_is_not() -> None:
+    class Late(Camera):
+        def frames(self) -> Any:
+            return (seen for seen in super().frames() if seen.frame.time >= 0.7)
+
+    notes = Notes()
+    totals = live(Late()).run([notes])
+    assert totals.skipped > 0  # there is nothing to hold yet
+    assert not any(answer.held for answer in notes.answers)
 
 
 def test_after_a_lost_connection_chunks_begin_anew() -> None:

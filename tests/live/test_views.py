@@ -15,7 +15,7 @@ from rich.console import Console
 
 from coadtr.errors import ConfigError, DataError, StorageError
 from coadtr.live import AnnotatedVideo, Answer, EventLines, JsonLines, LiveSource, PageView, Sight, TerminalView
-from coadtr.live.overlay import annotate, jpeg
+from coadtr.live.overlay import annotate
 from coadtr.live.pipeline import Totals
 from coadtr.live.told import Action, Labels
 from coadtr.runtime import Event
@@ -61,8 +61,18 @@ def test_each_line_is_there_at_once(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out) == row
     for lines in (file, printed):
         lines.close()
-    with pytest.raises(StorageError, match="cannot be written"):
-        JsonLines(tmp_path / "no" / "such" / "folder.jsonl", CLASSES)
+    for wrong in (tmp_path / "no" / "such" / "folder.jsonl", tmp_path):
+        with pytest.raises(StorageError, match="cannot be written: name a file in a folder that is there"):
+            JsonLines(wrong, CLASSES)
+
+
+def test_what_is_there_stays_until_there_is_an_answer(tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl").write_text("the last stream\n")
+    lines = JsonLines(tmp_path / "out.jsonl", CLASSES)
+    assert (tmp_path / "out.jsonl").read_text() == "the last stream\n"
+    lines.answer(answer())
+    lines.close()
+    assert json.loads((tmp_path / "out.jsonl").read_text())["frame"] == 3
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.mov", "out.avi"])
@@ -121,9 +131,6 @@ def test_words_go_on_a_picture_and_leave_it_alone() -> None:
     np.testing.assert_array_equal(quiet[:200], rgb[:200])
     assert (quiet != loud).any()
     assert annotate(rgb, None, 0.0, ("lift",) * 40).shape == rgb.shape  # more words than there is room
-    small = Image.open(io.BytesIO(jpeg(rgb, width=160)))
-    assert (small.format, small.size) == ("JPEG", (160, 120))
-    assert Image.open(io.BytesIO(jpeg(rgb, width=640))).size == (320, 240)
 
 
 def test_the_terminal_shows_what_is_going_on() -> None:

@@ -92,6 +92,23 @@ def test_nothing_waits_for_later_frames() -> None:
     assert all(time + 5 / 24 < seen <= time + 5 / 24 + 1 / 30 + 2e-3 for time, seen in come)
 
 
+def test_a_picture_that_stands_is_looked_at_once() -> None:
+    looks = []
+
+    class Counting(Eyes):
+        def look(self, frames: Any) -> Any:
+            looks.append(frames)
+            return np.full(1, len(looks), np.float32)
+
+    stream = Counting({}, Sampling()).stream()
+    still = np.zeros((4, 4, 3), np.uint8)
+    found = [one for moment in (0.0, 0.1, 0.2, 5.0, 5.5) for one in stream.push(Picture(moment, still))]
+    assert len(found) == 22
+    np.testing.assert_array_equal([one.time for one in found], np.arange(22) / 4)
+    # The first chunk, those of the picture of 0.2 s, those of the picture of 5 s.
+    assert len(looks) == 3
+
+
 @pytest.mark.slow
 def test_clips_and_flow_are_rebuilt_and_joined_in_the_order_of_the_model(
     write_video: Callable[..., Path], tmp_path: Path
@@ -163,6 +180,23 @@ def test_what_cannot_be_rebuilt_is_told(extractors: Any, streams: dict[str, int]
     with pytest.raises(ConfigError) as caught:
         recorded_extraction(extractors, streams)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("clip", "x frames, the last ones of each chunk"),
+        ("sampling", "rate: abc features a second, each of the frame at the middle of its interval"),
+        ("sampling", "rate: 1.2.3 features a second, each of the frame at the middle of its interval"),
+        ("sampling", "rate: 1e+09 features a second, chunks of 1000000000, frame 500000001 for one image"),
+        ("sampling", "rate: 99999999 features a second, each of the frame at the middle of its interval"),
+        ("sampling", "rate: 4 features a second, chunks of 0, frame 1 for one image"),
+    ],
+)
+def test_records_that_nobody_wrote_are_told(key: str, text: str) -> None:
+    made = {"backbone": "resnet18", "weights": "random (sha256 0123456789ab)", "sampling": Sampling().describe()}
+    with pytest.raises(ConfigError, match="is not known here; extract the features anew by `coadtr extract`"):
+        recorded_extraction({"rgb": {**made, key: text}}, {"rgb": 512})
 
 
 def test_other_weights_are_refused() -> None:
