@@ -16,7 +16,7 @@ LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
 
 
 def _pages() -> list[Path]:
-    folders = ("docs", "data", "checkpoints", "scripts", "benchmarks")
+    folders = ("docs", "data", "checkpoints", "scripts", "benchmarks", "examples")
     nested = (page for folder in folders for page in (ROOT / folder).rglob("*.md"))
     return sorted({*ROOT.glob("*.md"), *nested})
 
