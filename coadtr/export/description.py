@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,8 @@ def describe(checkpoint: Checkpoint, graph: StepGraph, *, form: str, precision: 
             "state": [_leaf(name, leaf[0]) for name, leaf in zip(graph.names, graph.fresh(1), strict=True)],
             "source": {"checkpoint": checkpoint.path.resolve().name, "weights_sha256": checkpoint.weights_sha256},
             **more,
-        }
+        },
+        allow_nan=False,  # other readers of JSON know no infinity
     )
 
 
@@ -53,7 +55,8 @@ def _leaf(name: str, values: Tensor) -> dict[str, Any]:
         "shape": list(values.shape),
         "dtype": str(values.dtype).removeprefix("torch."),
     }
-    if values.numel() == 0 or bool((values == values.flatten()[0]).all()):
-        return {**leaf, "fill": values.flatten()[0].item() if values.numel() else 0}
+    first = values.flatten()[0].item() if values.numel() else 0
+    if math.isfinite(first) and bool((values == first).all()):
+        return {**leaf, "fill": first}
     packed = zlib.compress(values.reshape(-1).view(torch.uint8).numpy().tobytes())
     return {**leaf, "values": base64.b64encode(packed).decode("ascii")}

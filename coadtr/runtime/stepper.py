@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -106,6 +107,8 @@ class OnnxStepper:
 
 
 def _open(path: str | Path, threads: int, providers: Sequence[str]) -> Any:
+    # Its official packages report to their maker on how they are used. Whoever wants that sets the variable to 0.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime  # noqa: PLC0415  (optional: another stepper does without)
     except ImportError as error:
