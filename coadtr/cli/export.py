@@ -61,9 +61,11 @@ def _export_file(settings: dict[str, Any], form: str, checkpoint: Checkpoint, be
     precision = of_kind(str, settings["precision"], "precision")
     named = beside.with_name(f"{beside.name}{'' if precision == 'float32' else f'-{precision}'}.{form}")
     out = named if settings["out"] is None else a_path(settings, "out")
+    if out.suffix != f".{form}":
+        raise ConfigError(f"out={out}: what reads the file goes by its ending; end it in .{form}, or give format=...")
     export = export_onnx if form == "onnx" else export_program
     agreement = export(checkpoint, out, precision=precision, overwrite=whether(settings, "overwrite"))
     Console(soft_wrap=True, highlight=False).print(
-        f"exported {beside} to {out} ({out.stat().st_size / 1e6:.2f} MB, {precision}); its scores differ from the "
-        f"model's by at most {max(agreement.fresh, agreement.warm):.2g}, by {agreement.mean:.2g} on average"
+        f"exported {beside} to {out} ({form}, {out.stat().st_size / 1e6:.2f} MB, {precision}); its scores differ "
+        f"from the model's by at most {max(agreement.fresh, agreement.warm):.2g}, by {agreement.mean:.2g} on average"
     )

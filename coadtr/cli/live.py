@@ -15,9 +15,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from coadtr.cli.detectors import read_events, read_gaps, read_non_finite, stepper_of
-from coadtr.cli.serve import TOKEN
+from coadtr.cli.serve import TOKEN, warn_if_open
 from coadtr.cli.settings import a_path, of_kind, one_of, plain, require, text, whether, whole
-from coadtr.errors import ConfigError, MissingExtraError
+from coadtr.errors import ConfigError, DataError, MissingExtraError
 from coadtr.live import (
     LATE,
     AnnotatedVideo,
@@ -29,14 +29,19 @@ from coadtr.live import (
     TerminalView,
     View,
 )
-from coadtr.live.page import Board
 from coadtr.live.terminal import summary
 from coadtr.live.told import Labels
 from coadtr.runtime import EventDecoder, OnlineDetector, Stepper
+from coadtr.serving import ServerSettings
+from coadtr.serving.protocol import check_name
 from coadtr.video import Eyes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from socket import socket
+
+    from coadtr.serving.service import Service
 
 __all__ = ["main"]
 
@@ -45,28 +50,18 @@ def main(cfg: DictConfig) -> None:
     """Watch a video and answer it until it ends, or until told to stop."""
     require(cfg, "checkpoint", "source")
     settings = plain(cfg)
-    source, files = _source(settings), _files(settings)
-    events, gaps, non_finite = read_events(settings), read_gaps(settings), read_non_finite(settings)
-    late, name = one_of(LATE, settings["late"], "late"), of_kind(str, settings["name"], "name")
-    device, threads = of_kind(str, settings["device"], "device"), whole(settings, "threads", least=1)
+    source, files, wanted = _source(settings), _files(settings), _server(settings)
     logging.basicConfig(format="coadtr: %(message)s")
-    path = a_path(settings, "checkpoint")
-    stepper = stepper_of(path, device=device if path.suffix != ".onnx" else None, threads=threads)
-    told = stepper.description
-    detector = OnlineDetector(stepper, non_finite=non_finite, gaps=gaps)
-    live = LiveDetector(
-        source,
-        Eyes.of(told, device=device, threads=threads),
-        detector,
-        lambda: EventDecoder(told.class_names, told.background, told.rate_hz, events),
-        stream=name,
-        late=late,
-        max_lag=float(of_kind(float, settings["max_lag"], "max_lag")),
-    )
-    labels = Labels(told.class_names, told.background, told.ignored)
     # What a program reads from standard output is not to be mixed with what people read.
     console = Console(stderr=settings["json"] == "-")
-    with ExitStack() as stack, _stopping(source):
+    shown = console.is_terminal if settings["terminal"] is None else whether(settings, "terminal")
+    with ExitStack() as stack:
+        # What is quickly told is told before the networks are loaded.
+        source.check()
+        listener = None if wanted is None else stack.enter_context(_bound(wanted))
+        live, stepper = _detector(settings, source)
+        told = stepper.description
+        labels = Labels(told.class_names, told.background, told.ignored)
         views: list[View] = []
 
         def show(view: View) -> None:
@@ -77,16 +72,46 @@ def main(cfg: DictConfig) -> None:
             show(JsonLines(files["json"], told.class_names))
         if "video" in files:
             show(AnnotatedVideo(Path(files["video"]), labels))
-        if whether(settings, "page"):
-            board = _board(settings, stepper, stack, console, name)
-            show(PageView(board, name, source.name, live.totals))
-        shown = console.is_terminal if settings["terminal"] is None else whether(settings, "terminal")
-        show(TerminalView(source.name, labels, live.totals, console) if shown else EventLines(console))
+        if listener is not None and wanted is not None:
+            service = _open_page(stepper, wanted)
+            show(PageView(service.board, live.stream, source.name, live.totals))
+            at = stack.enter_context(_serving(service, listener))
+            _say(console, f"page: {at}/?stream={quote(live.stream)}")
+        stack.enter_context(_stopping(source))
+        show(
+            TerminalView(source.name, labels, live.totals, console)
+            if shown
+            else EventLines(console, f"{source.name}: {told.rate_hz:g} answers a second")
+        )
         totals = live.run(views)
-    console.print(summary(totals), markup=False, highlight=False, soft_wrap=True)
+    if not shown:  # the terminal's last picture has it
+        _say(console, summary(totals))
     for kept in files.values():
         if kept != "-":
-            console.print(f"written to {kept}", markup=False, highlight=False, soft_wrap=True)
+            _say(console, f"written to {kept}")
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _detector(settings: dict[str, Any], source: LiveSource) -> tuple[LiveDetector, Stepper]:
+    events, gaps, non_finite = read_events(settings), read_gaps(settings), read_non_finite(settings)
+    late, max_lag = one_of(LATE, settings["late"], "late"), float(of_kind(float, settings["max_lag"], "max_lag"))
+    device, threads = of_kind(str, settings["device"], "device"), whole(settings, "threads", least=1)
+    path = a_path(settings, "checkpoint")
+    stepper = stepper_of(path, device=device if path.suffix != ".onnx" else None, threads=threads)
+    told = stepper.description
+    live = LiveDetector(
+        source,
+        Eyes.of(told, device=device, threads=threads),
+        OnlineDetector(stepper, non_finite=non_finite, gaps=gaps),
+        lambda: EventDecoder(told.class_names, told.background, told.rate_hz, events),
+        stream=_stream_name(settings),
+        late=late,
+        max_lag=max_lag,
+    )
+    return live, stepper
 
 
 def _source(settings: dict[str, Any]) -> LiveSource:
@@ -112,24 +137,54 @@ def _files(settings: dict[str, Any]) -> dict[str, str]:
     return files
 
 
-def _board(settings: dict[str, Any], stepper: Stepper, stack: ExitStack, console: Console, name: str) -> Board:
-    """Start the server of the page, until the stack is left, and say where it is."""
-    try:
-        from coadtr.serving import ServerSettings  # noqa: PLC0415 - the extra may be missing
-        from coadtr.serving.server import bind, served  # noqa: PLC0415
-        from coadtr.serving.service import open_service  # noqa: PLC0415
-    except ImportError as error:
-        raise MissingExtraError(f'a page needs {error.name}: run `pip install "coadtr[serve]"`') from error
+def _server(settings: dict[str, Any]) -> ServerSettings | None:
+    """Read where the page is served; None if there is none."""
+    _stream_name(settings)
+    if not whether(settings, "page"):
+        return None
     wanted = ServerSettings(
         host=of_kind(str, settings["host"], "host"),
         port=whole(settings, "port", least=0),
         token=text(settings, "token") or os.environ.get(TOKEN) or None,
     )
-    listener = stack.enter_context(bind(wanted))
-    service = open_service(OnlineDetector(stepper), wanted)
-    at = stack.enter_context(served(service, listener))
-    console.print(f"page: {at}/?stream={quote(name)}", markup=False, highlight=False, soft_wrap=True)
-    return service.board
+    warn_if_open(wanted)
+    return wanted
+
+
+def _stream_name(settings: dict[str, Any]) -> str:
+    """Read the name of the stream.
+
+    Raises:
+        ConfigError: If a page could not be opened under it.
+    """
+    name = of_kind(str, settings["name"], "name")
+    try:
+        check_name(name)
+    except DataError as error:
+        raise ConfigError(f"name={name!r}: {error}") from error
+    return name
+
+
+def _bound(wanted: ServerSettings) -> socket:
+    try:
+        from coadtr.serving.server import bind  # noqa: PLC0415 - the extra may be missing
+    except ImportError as error:
+        raise MissingExtraError(f'a page needs {error.name}: run `pip install "coadtr[serve]"`') from error
+    return bind(wanted)
+
+
+def _open_page(stepper: Stepper, wanted: ServerSettings) -> Service:
+    """Make the server of the page."""
+    from coadtr.serving.service import open_service  # noqa: PLC0415
+
+    return open_service(OnlineDetector(stepper), wanted)
+
+
+def _serving(service: Service, listener: socket) -> AbstractContextManager[str]:
+    """Serve on a thread of this process."""
+    from coadtr.serving.server import served  # noqa: PLC0415
+
+    return served(service, listener)
 
 
 @contextmanager

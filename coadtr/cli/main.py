@@ -38,6 +38,9 @@ COMMANDS = {
 # Commands whose words without a name are the values of one setting: `coadtr report a b` is `coadtr report runs=[a,b]`.
 WORDS = {"report": "runs"}
 
+# A setting whose value is an address or a file, and is taken as it is written: Hydra gives `=`, `,` and `$` meanings.
+VERBATIM = {"live": "source"}
+
 # A setting's other name, where Hydra has a group of that name, and so would not take it for a setting.
 ALIASES = {"export": ("format", "to")}
 
@@ -86,7 +89,12 @@ def _gather(name: str, words: Sequence[str]) -> list[str]:
     """Make one setting of the words that have no name, where a command takes such words; call others by their own."""
     if name in ALIASES:
         alias, own = ALIASES[name]
+        given = [word for word in words if word.partition("=")[0] in (alias, own)]
+        if len(given) > 1:
+            raise ConfigError(f"{given[0]} and {given[1]} are one setting: give one of them")
         words = [f"{own}={word.partition('=')[2]}" if word.startswith(f"{alias}=") else word for word in words]
+    if name in VERBATIM:
+        words = [_verbatim(word, VERBATIM[name]) for word in words]
     if name not in WORDS:
         return list(words)
     flags = {"-c", "--cfg", "-p", "--package", "-i", "--info", "-cd", "--config-dir"}  # each takes the word after it
@@ -98,6 +106,11 @@ def _gather(name: str, words: Sequence[str]) -> list[str]:
     if not bare:
         return others
     return [f"{WORDS[name]}=[{','.join(map(quoted, bare))}]", *others]
+
+
+def _verbatim(word: str, setting: str) -> str:
+    name, sign, value = word.partition("=")
+    return f"{name}={quoted(value)}" if name == setting and sign and value[:1] not in ("'", '"', "") else word
 
 
 def _check_words(command: str, words: Sequence[str]) -> None:

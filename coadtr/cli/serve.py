@@ -36,19 +36,30 @@ def main(cfg: DictConfig) -> None:
     except ImportError as error:
         raise MissingExtraError(f'a server needs {error.name}: run `pip install "coadtr[serve]"`') from error
     logging.basicConfig(format="coadtr: %(message)s")
+    warn_if_open(wanted)
     with bind(wanted) as listener:  # before the seconds that a checkpoint may take
         # With pictures, the device of an exported file is that of the networks which look at them.
         own = None if pictures and path.suffix == ".onnx" else device
         detector = OnlineDetector(stepper_of(path, device=own, threads=threads), non_finite=non_finite, gaps=gaps)
         eyes = _eyes(detector.description, device or "cpu", threads) if pictures else None
         service = open_service(detector, wanted, eyes)
-        kept = f"; {count} streams go on" if (count := len(detector.streams)) else ""
+        kept = (
+            f"; {count} {'stream goes' if count == 1 else 'streams go'} on" if (count := len(detector.streams)) else ""
+        )
         line = (
             f"serving {path} at {address(listener)} ({detector.input_dim} values a frame, "
             f"{len(detector.class_names)} classes, {detector.rate_hz:g} frames a second"
             f"{', or pictures' if eyes else ''}){kept}"
         )
         run(service, listener, started=lambda: print(line, flush=True))
+
+
+def warn_if_open(wanted: ServerSettings) -> None:
+    """Tell whoever lets all of a network in."""
+    if wanted.token is None and wanted.host not in ("localhost", "::1") and not wanted.host.startswith("127."):
+        logging.getLogger("coadtr.cli").warning(
+            "host=%s without a token: whoever reaches this machine may use the server", wanted.host
+        )
 
 
 def server_settings(settings: dict[str, Any]) -> ServerSettings:

@@ -139,6 +139,7 @@ class LiveDetector:
 
     Attributes:
         totals: What it came to so far.
+        stream: Name of the stream.
 
     Raises:
         ConfigError: If an option is unknown or out of range.
@@ -159,10 +160,10 @@ class LiveDetector:
             raise ConfigError(f"late={late!r}: use one of {', '.join(LATE)}")
         if not max_lag > 0:
             raise ConfigError(f"max_lag={max_lag!r}: give seconds above 0")
-        self.totals = Totals()
+        self.totals, self.stream = Totals(), stream
         self._source, self._eyes, self._detector = source, eyes, detector
         self._decoder, self._events = decoder, decoder()
-        self._stream, self._late, self._max_lag = stream, late, max_lag
+        self._late, self._max_lag = late, max_lag
         self._restarts = 0
         self._last: NDArray[np.float32] | None = None
 
@@ -211,7 +212,7 @@ class LiveDetector:
             return None
         looked = time.monotonic()
         moment = item.seen.offset + chunk.time
-        scores = self._detector.push(values, stream=self._stream, time=moment)
+        scores = self._detector.push(values, stream=self.stream, time=moment)
         stepped = time.monotonic()
         answer = Answer(
             frame=totals.answers,
@@ -235,7 +236,7 @@ class LiveDetector:
 
     def _told(self, scores: NDArray[np.float32], moment: float) -> tuple[Event, ...]:
         events: list[Event] = []
-        restarts = self._detector.info(self._stream).restarts
+        restarts = self._detector.info(self.stream).restarts
         if restarts != self._restarts:  # what the detector has forgotten in a gap, its events end with
             events += self._events.finish()
             self._events, self._restarts = self._decoder(), restarts

@@ -96,6 +96,15 @@ class LiveSource:
         """Whether frames come at the speed of the world: of a camera, or of a file that is shown so."""
         return self._camera or self._realtime
 
+    def check(self) -> None:
+        """Make sure that a file can be opened, before anything slow is done; cameras and addresses are left alone.
+
+        Raises:
+            DataError: If it cannot.
+        """
+        if not is_url(self._source) and camera(self._source) is None:
+            VideoReader(self._source).close()
+
     def stop(self) -> None:
         """End the stream, from any thread, at its next frame."""
         self._stopped.set()

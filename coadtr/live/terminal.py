@@ -51,21 +51,26 @@ def _line(event: Event) -> str:
 
 
 class EventLines:
-    """Print a line for each event: for a terminal that is none, such as a log.
+    """Print a line for each event, after one for the first frame: for a terminal that is none, such as a log.
 
     Args:
         console: Where to.
+        source: What is watched, in words.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, source: str) -> None:
+        self._console, self._source = console, source
+        self._begun = False
 
     def answer(self, answer: Answer) -> None:
         """Print its events."""
         self.end(answer.events)
 
-    def frame(self, sight: Sight) -> None:
-        """Pictures are not printed."""
+    def frame(self, sight: Sight) -> None:  # noqa: ARG002 - that there is one is enough
+        """Tell with the first one that there are pictures."""
+        if not self._begun:
+            self._begun = True
+            self._console.print(f"watching {self._source}", markup=False, highlight=False, soft_wrap=True)
 
     def end(self, events: tuple[Event, ...]) -> None:
         """Print the events that the end brought."""

@@ -16,7 +16,7 @@ def test_a_run_is_exported_to_a_folder_and_to_a_file(workplace: Path) -> None:
     said = succeed("export", "run=run", "which=last", "out=last", folder=workplace)
     assert said.startswith("exported epoch 1 (validation mAP 0.")
     said = succeed("export", "run=run", "which=last", "format=onnx", folder=workplace)
-    assert said.startswith("exported run/checkpoint to run/checkpoint.onnx (0.0")
+    assert said.startswith("exported run/checkpoint to run/checkpoint.onnx (onnx, 0.0")
     assert "its scores differ from the model's by at most " in said
     frames = np.random.default_rng(0).normal(size=(20, 8)).astype("f4")
     wanted = OnlineDetector.load(workplace / "last").push_many(frames)
@@ -26,7 +26,7 @@ def test_a_run_is_exported_to_a_folder_and_to_a_file(workplace: Path) -> None:
 
 def test_a_checkpoint_is_exported_beside_its_folder(workplace: Path) -> None:
     said = succeed("export", "checkpoint=run/checkpoint", "format=pt2", "precision=bfloat16", folder=workplace)
-    assert said.startswith("exported run/checkpoint to run/checkpoint-bfloat16.pt2 (")
+    assert said.startswith("exported run/checkpoint to run/checkpoint-bfloat16.pt2 (pt2, ")
     before = contents(workplace)
     refuse(
         *("export", "checkpoint=run/checkpoint", "format=pt2", "precision=bfloat16"),
@@ -49,6 +49,11 @@ def test_a_checkpoint_is_exported_beside_its_folder(workplace: Path) -> None:
         ("export run=run precision=int8", ("precision=int8", "format=native keeps the weights")),
         ("export run=run format=tflite", ("format must be one of native, onnx, pt2", "'tflite'")),
         ("export checkpoint=run/checkpoint format=onnx precision=int4", ("precision='int4'", "float16")),
+        ("export checkpoint=run/checkpoint format=onnx to=pt2", ("format=onnx and to=pt2 are one setting",)),
+        (
+            "export checkpoint=run/checkpoint format=pt2 out=x.onnx",
+            ("out=x.onnx: what reads the file", "end it in .pt2"),
+        ),
         ("export run=run format=onnx which=worst", ("which must be best or last", "'worst'")),
     ],
 )

@@ -90,8 +90,8 @@ def test_what_programs_read_is_not_mixed_with_what_people_read(folder: Path) -> 
 
 
 def test_told_to_stop_it_brings_files_to_their_end(folder: Path, tmp_path: Path) -> None:
-    # A camera that never ends.
-    source = "source='camera:lavfi:testsrc=size=64x48:rate=24'"
+    # A camera that never ends; its name is taken as it is written.
+    source = "source=camera:lavfi:testsrc=size=64x48:rate=24"
     words = (source, "checkpoint=checkpoint", f"json={tmp_path}/out.jsonl", f"video={tmp_path}/out.mp4")
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and words
         [sys.executable, "-m", "coadtr.cli.main", "live", *words],
@@ -142,6 +142,13 @@ def test_the_settings_file_has_the_defaults_of_the_code() -> None:
         ("checkpoint=checkpoint source=film.mp4 json=x.mp4 video=x.mp4", 2, ("json=x.mp4 is written twice",)),
         ("checkpoint=checkpoint source=film.mp4 json=no/x.jsonl", 1, ("no/x.jsonl: cannot be written",)),
         ("checkpoint=checkpoint source=nothing.mp4 json=x.jsonl", 1, ("nothing.mp4: cannot be opened",)),
+        (
+            "checkpoint=checkpoint source=rtsp://me:a$b,c@127.0.0.1:9/cam?channel=1&subtype=0",
+            1,
+            ("coadtr: error: rtsp://***@127.0.0.1:9/cam?***: cannot be opened",),
+        ),
+        ("checkpoint=checkpoint source=film.mp4 name=front/door page=true", 2, ("name='front/door': ",)),
+        ("checkpoint=nothing source=nothing.mp4", 1, ("nothing.mp4: cannot be opened",)),
         ("checkpoint=checkpoint source=film.mp4 events.start=2", 2, ("events.start must be a number above 0",)),
         ("checkpoint=checkpoint source=film.mp4 device=warp", 2, ("warp",)),
         ("checkpoint=checkpoint source=film.mp4 page=true port=99999", 2, ("port must be from 0 to 65535, got 99999",)),

@@ -149,13 +149,15 @@ def test_the_terminal_shows_what_is_going_on() -> None:
 
 def test_a_log_gets_a_line_for_each_event() -> None:
     written = io.StringIO()
-    view = EventLines(Console(file=written, width=100))
+    view = EventLines(Console(file=written, width=100), "camera:0: 4 answers a second")
     view.frame(sight(0.0))
     view.answer(answer(events=()))
     view.answer(answer())
     view.end((END,))
     view.close()
-    assert written.getvalue().splitlines() == ["     1.00 s  start  lift  0.75", "     2.50 s  end    lift  0.25"]
+    first, *lines = written.getvalue().splitlines()
+    assert first == "watching camera:0: 4 answers a second"
+    assert lines == ["     1.00 s  start  lift  0.75", "     2.50 s  end    lift  0.25"]
 
 
 class Wall:
@@ -199,7 +201,9 @@ def test_the_board_has_answers_pictures_and_lag() -> None:
     assert first["events"][0]["class"] == "lift"
     assert last["end"] == 1
     assert wall.pictures == [0.2]
-    assert wall.told == [{"source": "camera:0", "lag": 0.25, "feature_ms": 30.0, "step_ms": 1.0, "dropped": 3}]
+    first_told, *told = wall.told
+    assert first_told == {"source": "camera:0", "dropped": 0}  # before any answer: the name is taken
+    assert told == [{"source": "camera:0", "lag": 0.25, "feature_ms": 30.0, "step_ms": 1.0, "dropped": 3}]
     hidden = PageView(wall, "door", "camera:0", Totals())
     hidden.frame(sight(0.3))
     hidden.frame(Sight(sight(0.4).frame, 0.4, late=True))

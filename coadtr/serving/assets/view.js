@@ -66,7 +66,7 @@ export class View {
   live({ lag, feature_ms: features, step_ms: step, dropped, source }) {
     const { figures } = this.parts;
     figures.tell({ lag, features, step, dropped });
-    figures.delay(1000 * lag);
+    if (lag !== undefined) figures.delay(1000 * lag); // before the first answer there is none
     if (source) $("origin").textContent = source;
   }
 
