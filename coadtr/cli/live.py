@@ -74,6 +74,7 @@ def main(cfg: DictConfig) -> None:
             show(AnnotatedVideo(Path(files["video"]), labels))
         if listener is not None and wanted is not None:
             service = _open_page(stepper, wanted)
+            service.board.reserve(live.stream)  # before a client can open a stream of that name
             show(PageView(service.board, live.stream, source.name, live.totals))
             at = stack.enter_context(_serving(service, listener))
             _say(console, f"page: {at}/?stream={quote(live.stream)}")

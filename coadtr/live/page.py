@@ -56,7 +56,7 @@ class PageView:
 
     def __init__(self, board: Board, stream: str, source: str, totals: Totals) -> None:
         self._board, self._stream, self._source, self._totals = board, stream, source, totals
-        # At once: from here on no client can open a stream of this name.
+        # At once, so that the stream is in the list before its first answer.
         board.live(stream, {"source": source, "dropped": 0})
         self._next = 0.0
         self._answers = 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from starlette.responses import JSONResponse
 
 from coadtr.errors import DataError
-from coadtr.serving.access import may_enter, page_allowed
+from coadtr.serving.access import FOREIGN, host_allowed, may_enter, page_allowed
 from coadtr.serving.connection import Connection
 from coadtr.serving.hub import RefusedError
 from coadtr.serving.pictures import PictureSession
@@ -127,6 +127,8 @@ async def _admit(websocket: WebSocket, service: Service) -> bool:
         await websocket.send_denial_response(JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"}))
         return False
     await websocket.accept()
+    if not host_allowed(headers, settings):
+        raise RefusedError(Close.FORBIDDEN, FOREIGN)
     if not page_allowed(headers, settings.origins):
         raise RefusedError(Close.FORBIDDEN, "pages of another host may not connect; add theirs to origins")
     if not entitled:

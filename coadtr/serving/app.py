@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response, WebSocket
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
 
 from coadtr import __version__
-from coadtr.serving.access import may_enter
+from coadtr.serving.access import FOREIGN, host_allowed, may_enter
 from coadtr.serving.admission import feed, look, observe, serve
 from coadtr.serving.service import Service
 
 if TYPE_CHECKING:
-    from starlette.types import Scope
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from coadtr.serving.settings import ServerSettings
 
 __all__ = ["ASSETS", "create_app"]
 
@@ -27,7 +30,7 @@ ASSETS: Final = Path(__file__).parent / "assets"
 _HEADERS: Final = {
     # Scripts and styles of this server alone, and none that stand in a page.
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
-    "connect-src 'self' ws: wss:",
+    "connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",  # an address may hold the token
     "Cache-Control": "no-cache",  # asked again each time, so that pages and server are of the same version
@@ -41,6 +44,23 @@ class _Assets(StaticFiles):
         response = await super().get_response(path, scope)
         response.headers.update(_HEADERS)
         return response
+
+
+class _OwnNames:
+    """Answer requests under names of this server alone; WebSockets are told when they are let in."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        self._app, self._settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (
+            scope["type"] == "http"
+            and scope["path"] != "/healthz"
+            and not host_allowed(Headers(scope=scope), self._settings)
+        ):
+            await JSONResponse({"detail": FOREIGN}, 403)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 def create_app(service: Service) -> FastAPI:
@@ -63,6 +83,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="coadtr", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
+    app.add_middleware(_OwnNames, settings=service.settings)
     _add_pages(app, service)
     _add_streams(app, service)
     app.mount("/", _Assets(directory=ASSETS, html=True))

@@ -11,7 +11,7 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from coadtr.serving.protocol import Close, Closing, write_picture
+from coadtr.serving.protocol import Close, Closing, check_name, write_picture
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -130,6 +130,25 @@ class Board:
         self._lock = Lock()
         self._shown: dict[str, _Shown] = {}
         self._watchers: dict[str, set[Watcher]] = {}
+        self._reserved: set[str] = set()
+
+    def reserve(self, stream: str) -> None:
+        """Keep a name for a stream of the program itself, so that no client can open one of it.
+
+        Raises:
+            DataError: If it is no name of a stream.
+
+        Example:
+            >>> board = Board(answers=2)
+            >>> board.reserve("yard")
+            >>> board.reserved("yard"), board.has("yard")
+            (True, False)
+        """
+        self._reserved.add(check_name(stream))
+
+    def reserved(self, stream: str) -> bool:
+        """Whether a name is kept for a stream of the program itself."""
+        return stream in self._reserved
 
     def answer(self, stream: str, text: str) -> None:
         """Show an answer.

@@ -51,7 +51,7 @@ class Engine:
 
     Attributes:
         known: What is known of each stream that took a frame.
-        failure: Why frames are not being kept, while that is so.
+        failure: Why frames or snapshots are not being kept, while that is so.
 
     Raises:
         ConfigError: If the settings of events name an unknown class, or the folder for snapshots cannot be used.
@@ -248,7 +248,11 @@ class Engine:
     def _fail(self, error: StorageError) -> None:
         self.failure = str(error)
         self._metrics.snapshot_failures.inc()
-        _log.error("%s; streams go on, but a restart would lose what came since", error)
+        if self._keeper is not None and self._keeper.whole:
+            loss = "and a restart goes on from the snapshot before it and what came since, and loses nothing"
+        else:
+            loss = "but a restart would lose what came since"
+        _log.error("%s; streams go on, %s", error, loss)
 
     def _take_again(self, entries: Iterable[Entry]) -> None:
         """Take the frames of one tick of a journal."""

@@ -35,7 +35,7 @@ class Picture(NamedTuple):
 
     Attributes:
         time: Seconds since the first picture.
-        rgb: ``(H, W, 3)`` uint8, upright.
+        rgb: ``(H, W, 3)`` uint8, upright, no side longer than `coadtr.serving.images.SIDE`.
     """
 
     time: float
@@ -126,7 +126,7 @@ class Gaze:
         Raises:
             DataError: If it is no picture, or its time went back.
         """
-        from coadtr.serving.images import is_jpeg, read_image, write_jpeg  # noqa: PLC0415 - needs Pillow
+        from coadtr.serving.images import read_image, write_jpeg  # noqa: PLC0415 - needs Pillow
 
         begun = time.perf_counter()
         moment, data = read_picture(message)
@@ -141,7 +141,8 @@ class Gaze:
         self._last = moment
         features = self._on_clock(self._stream.push(Picture(moment - self._origin, rgb)))
         seconds = time.perf_counter() - begun
-        return Seen(moment, data if is_jpeg(data) else write_jpeg(rgb, WIDTH), features, seconds)
+        # Written anew: a file may say more than its picture shows, such as where it was taken.
+        return Seen(moment, write_jpeg(rgb, WIDTH), features, seconds)
 
     def finish(self) -> list[Moment]:
         """Return the features that the end of the stream completes."""

@@ -28,6 +28,7 @@ _log = logging.getLogger("coadtr.serving")
 _T = TypeVar("_T")
 _GRACE_SECONDS = 0.5  # the end of a stream's last connection may be on its way when the next one asks for it
 _STOPPING = Closing(Close.STOPPING, "the server is stopping; connect again later")
+_OURS = "stream {} is fed by the server's own program; take another name"
 _CLOSE_SECONDS = 4.0  # for all connections to close; one of them has two
 
 
@@ -67,6 +68,7 @@ class Hub:
         self._wake = asyncio.Event()
         self._dropping: set[str] = set()
         self._left = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -88,12 +90,14 @@ class Hub:
         Raises:
             RefusedError: If the stream cannot be had.
         """
+        if self._board.reserved(stream):
+            raise RefusedError(Close.IN_USE, _OURS.format(stream))
         await self._vacate(stream, takeover=takeover)
         if self.draining.is_set():
             raise RefusedError(_STOPPING.code, _STOPPING.reason)
         known = self._engine.known.get(stream)
         if known is None and stream not in self.lanes and self._board.has(stream):
-            raise RefusedError(Close.IN_USE, f"stream {stream} is fed by the server's own program; take another name")
+            raise RefusedError(Close.IN_USE, _OURS.format(stream))
         taken = {*self._engine.known, *self.lanes}
         if known is None and len(taken) >= (most := self._settings.limits.streams):
             raise RefusedError(Close.TOO_MANY, f"the server has {most} streams, its limit; end one, or try again later")
@@ -155,12 +159,7 @@ class Hub:
         if self.draining.is_set():
             return
         self.draining.set()
-        try:
-            async with asyncio.timeout(self._settings.shutdown_seconds):
-                for lane in list(self.lanes.values()):
-                    await lane.released()
-        except TimeoutError:
-            _log.warning("some frames were not answered in shutdown_seconds=%g", self._settings.shutdown_seconds)
+        await self._rest()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -175,6 +174,22 @@ class Hub:
             self._board.close(_STOPPING)
         if self.sessions:
             await asyncio.wait(self.sessions, timeout=_CLOSE_SECONDS)
+
+    def hurry(self) -> None:
+        """Wait for no client any more, if this is to stop; what was stepped is kept all the same."""
+        self._hurried.set()
+
+    async def _rest(self) -> None:
+        """Wait until all that was received is answered, within bounds."""
+        resting = asyncio.gather(*(lane.released() for lane in self.lanes.values()))
+        hurried = asyncio.create_task(self._hurried.wait())
+        seconds = self._settings.shutdown_seconds
+        done, _ = await asyncio.wait((resting, hurried), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            _log.warning("some frames were not answered in shutdown_seconds=%g", seconds)
+        for task in (resting, hurried):
+            task.cancel()
+        await asyncio.gather(resting, hurried, return_exceptions=True)
 
     async def _step_forever(self) -> None:
         while True:
@@ -224,19 +239,30 @@ class Hub:
         before.set()
 
     async def _keep_forever(self) -> None:
-        """Write snapshots in their time, and forget streams that nobody comes back to."""
+        """Write snapshots in their time, and forget streams that nobody comes back to, whatever goes wrong."""
         limits, period = self._settings.limits, self._settings.snapshot_seconds
         next_snapshot = time.monotonic() + period
+        fault: str | None = None
         while True:
             await asyncio.sleep(min(1.0, period, limits.forget_seconds))
-            now = time.monotonic()
-            known = self._engine.known
-            old = [name for name in list(known) if now - known[name].used > limits.forget_seconds]
-            await self._drop([name for name in old if name not in self.lanes])
-            self._board.sweep(limits.forget_seconds, spared={*known, *self.lanes})
-            if now >= next_snapshot or self._engine.due:
-                await self._keep()
-                next_snapshot = time.monotonic() + period
+            try:
+                await self._forget_old()
+                if time.monotonic() >= next_snapshot or self._engine.due:
+                    await self._keep()
+                    next_snapshot = time.monotonic() + period
+            except Exception as error:  # noqa: BLE001 - else nothing would be kept from here on, and nobody told
+                _log.exception("snapshots and old streams could not be seen to; the next round tries again")
+                fault = f"snapshots and old streams could not be seen to ({type(error).__name__}: {error})"
+                self._engine.failure = fault
+            else:
+                if fault is not None and self._engine.failure == fault:
+                    self._engine.failure = fault = None
+
+    async def _forget_old(self) -> None:
+        now, known, forget_seconds = time.monotonic(), self._engine.known, self._settings.limits.forget_seconds
+        old = [name for name in list(known) if now - known[name].used > forget_seconds]
+        await self._drop([name for name in old if name not in self.lanes])
+        self._board.sweep(forget_seconds, spared={*known, *self.lanes})
 
     async def _keep(self) -> None:
         write = await self.call(self._engine.capture)

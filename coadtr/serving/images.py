@@ -13,10 +13,13 @@ from coadtr.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["PIXELS", "read_image", "write_jpeg"]
+__all__ = ["PIXELS", "SIDE", "read_image", "write_jpeg"]
 
-PIXELS: Final = 16_000_000
+PIXELS: Final = 4_000_000
 """Most pixels of a picture."""
+
+SIDE: Final = 1280
+"""Pixels of the longer side to which a larger picture is made smaller: networks look at far fewer, and keep many."""
 
 _FORMATS: Final = ("JPEG", "PNG", "WEBP")
 # A progressive JPEG goes over all its pixels in each scan. Real ones have about ten; a small file can hold thousands.
@@ -26,7 +29,7 @@ _JPEG: Final = b"\xff\xd8"
 
 
 def read_image(data: bytes) -> NDArray[np.uint8]:
-    """Decode a JPEG, PNG or WebP file.
+    """Decode a JPEG, PNG or WebP file, and make it smaller where a side is longer than `SIDE`.
 
     Args:
         data: The file.
@@ -50,7 +53,9 @@ def read_image(data: bytes) -> NDArray[np.uint8]:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
         width, height = image.size
         if width * height <= PIXELS:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
+            return np.array(upright)
     except UnidentifiedImageError as error:
         raise DataError(f"a picture of {len(data)} bytes is no JPEG, PNG or WebP; send one of them") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -65,12 +70,7 @@ def write_jpeg(rgb: NDArray[np.uint8], width: int = 640) -> bytes:
     """Encode a picture ``(H, W, 3)`` as JPEG, made smaller where it is wider than ``width`` pixels."""
     image = Image.fromarray(rgb)
     if image.width > width:
-        image = image.resize((width, max(1, round(image.height * width / image.width))))
+        image = image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.BILINEAR)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)
     return file.getvalue()
-
-
-def is_jpeg(data: bytes) -> bool:
-    """Whether a picture that could be read is a JPEG file."""
-    return data.startswith(_JPEG)

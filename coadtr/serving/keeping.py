@@ -146,10 +146,11 @@ class Keeper:
     def settle(self, snapshot: Path) -> None:
         """Remove what a snapshot that is whole has made superfluous. For any thread."""
         number = int(snapshot.stem.rpartition("-")[2])
-        for old in (*self._paths("snapshot").items(), *self._paths("journal").items()):
-            if old[0] < number:
-                with contextlib.suppress(OSError):  # the next one tries again
-                    old[1].unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the next one tries again
+            for old in (*self._paths("snapshot").items(), *self._paths("journal").items()):
+                if old[0] < number:
+                    with contextlib.suppress(OSError):
+                        old[1].unlink(missing_ok=True)
 
     def _next(self) -> tuple[Path, Journal]:
         name = f"{self._number + 1:08d}"

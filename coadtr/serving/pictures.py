@@ -62,14 +62,14 @@ class PictureSession(Session):
 
     async def _take(self, data: bytes) -> None:
         received = time.monotonic()
-        await self._keep_pace()
+        await self._turn()
         seen = await self._look(self._gaze.see, data)
         self._metrics.pictures.inc()
         self._metrics.picture_seconds.observe(seen.seconds)
         self._board.picture(self._lane.stream, seen.time, seen.jpeg)
         await self._put_all(seen.features, received)
         self._seen += 1
-        await self._connection.send(seen_text(self._seen, seen.seconds))
+        await self._say(seen_text(self._seen, seen.seconds))
 
     async def _complete(self) -> None:
         await self._put_all(await self._look(self._gaze.finish), time.monotonic())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -28,6 +29,7 @@ __all__ = ["address", "bind", "run", "running", "served"]
 _BACKLOG = 512
 _SEND_BYTES = 1 << 16
 _PING_SECONDS = 20.0
+_LOOK_SECONDS = 0.1  # from one look whether a second signal has come to the next
 
 
 def bind(settings: ServerSettings) -> socket.socket:
@@ -92,8 +94,19 @@ class _Server(uvicorn.Server):
         """Accept no more, let all streams come to rest, then close."""
         for server in self.servers:
             server.close()
-        await self._service.stop()
+        stopping = asyncio.create_task(self._service.stop())
+        while not (await asyncio.wait((stopping,), timeout=_LOOK_SECONDS))[0]:
+            if self.force_exit:
+                self._hurry()
+        await stopping
         await super().shutdown(sockets)
+        if self.force_exit:  # then uvicorn leaves the application as it is
+            await self.lifespan.shutdown()
+
+    def _hurry(self) -> None:
+        self._service.hurry()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Stop at the first signal, at once at the second. To be told to stop is no error of a server."""

@@ -80,6 +80,10 @@ class Service:
         if self.viewer is not None:
             self.viewer.close()
 
+    def hurry(self) -> None:
+        """Stop without waiting for clients any more."""
+        self.hub.hurry()
+
     def model(self) -> dict[str, Any]:
         """Describe the model, JSON-ready: what a client must send, and what the answers mean."""
         told, limits = self._detector.description, self.settings.limits
@@ -129,7 +133,7 @@ class Service:
         return rows
 
     def health(self) -> dict[str, Any]:
-        """Tell how the server is: its ``status`` is ``ok``, ``degraded`` (nothing is kept) or ``stopping``."""
+        """Tell how the server is: its ``status`` is ``ok``, ``degraded`` (something is not kept) or ``stopping``."""
         failure = self.engine.failure
         status = "stopping" if self.hub.draining.is_set() else "ok" if failure is None else "degraded"
         return {"status": status, **({} if failure is None else {"reason": failure})}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from coadtr.errors import DataError
@@ -51,7 +51,8 @@ class Session:
         self._limits, self._metrics, self._channels = limits, metrics, channels
         self._pace = Pace(limits.frames_per_second, now=time.monotonic())
         self._between = False  # messages, when reading may stop at once
-        self._ending = False  # by the client, and not yet done
+        self._gone = False  # the client, and what it sent before may still be read
+        self._ahead: deque[str | bytes] = deque()  # what was read of it then, up to the end of its stream
 
     async def run(self, greeting: dict[str, Any], known: Known | None, first: int | None) -> None:
         """Greet, converse, close.
@@ -63,15 +64,12 @@ class Session:
         """
         closing: Closing | None = Closing(Close.FAULT, "the server had an error; its log says which")
         try:
-            await self._connection.send(json.dumps(greeting, separators=(",", ":")))
+            await self._say(json.dumps(greeting, separators=(",", ":")))
             for text in known.answers_since(first) if known is not None and first is not None else []:
-                await self._connection.send(text)
+                await self._say(text)
             await self._converse()
         except OverError as over:
             closing = over.closing
-            if closing is None and await self._said_end():
-                await self._lane.until(lambda: self._lane.settled)
-                await self._hub.end(self._lane.stream)
         finally:
             # First of all: another connection may wait for the stream.
             self._hub.detach(self._lane)
@@ -126,7 +124,7 @@ class Session:
         """
         while not self._hub.draining.is_set():
             self._between = True
-            message = await self._connection.receive(self.awaited)
+            message = self._ahead.popleft() if self._ahead else await self._connection.receive(self.awaited)
             self._between = False
             if isinstance(message, bytes):
                 await self._take(message)
@@ -140,12 +138,31 @@ class Session:
         except DataError as error:
             await self._refuse(str(error))
         for index, values in enumerate(frames):
-            await self._keep_pace()
+            await self._turn()
             await self._put(values, None if times is None else times[index], received)
 
-    async def _keep_pace(self) -> None:
+    async def _turn(self) -> None:
+        """Wait until the next frame may be taken.
+
+        Raises:
+            OverError: If the client is gone, and comes back for what is not taken, or never.
+        """
+        if self._gone and not self._ahead:
+            await self._read_ahead()
         if (wait := self._pace.wait(now=time.monotonic())) > 0:
             await asyncio.sleep(wait)
+
+    async def _read_ahead(self) -> None:
+        """Read all that a client sent before it left. If it ended its stream, that is taken too, else it is not.
+
+        Raises:
+            OverError: If it did not.
+        """
+        ended = False
+        while not ended:
+            message = await self._connection.receive(self.awaited)
+            self._ahead.append(message)
+            ended = isinstance(message, str) and is_end(message)
 
     async def _put(self, values: NDArray[np.float32], moment: float | None, received: float) -> None:
         if not await self._hub.put(self._lane, Frame(self._lane.stream, values, moment, received)):
@@ -154,21 +171,10 @@ class Session:
     async def _control(self, text: str) -> None:
         if not is_end(text):
             await self._refuse(f'a text is no {self.awaited}; send binary messages, or {{"end": true}}')
-        self._ending = True
         await self._complete()
         await self._lane.answered()
-        text = await self._hub.end(self._lane.stream)
-        self._ending = False
-        await self._connection.send(text)
+        await self._say(await self._hub.end(self._lane.stream))
         raise OverError(Closing(Close.NORMAL, "the stream has ended"))
-
-    async def _said_end(self) -> bool:
-        """Whether a client that is gone has ended its stream, and did not wait for the answer."""
-        with contextlib.suppress(OverError):
-            while not self._ending:  # what came before it left can still be received
-                message = await self._connection.receive(self.awaited)
-                self._ending = isinstance(message, str) and is_end(message)
-        return self._ending
 
     async def _complete(self) -> None:
         """Put the frames that the end of the stream brings."""
@@ -176,22 +182,37 @@ class Session:
     async def _refuse(self, reason: str, code: Close = Close.BAD_FRAME) -> NoReturn:
         """Answer what came before, then say why this cannot be taken."""
         await self._lane.answered()
-        await self._connection.send(error_text(reason))
+        await self._say(error_text(reason))
         raise OverError(Closing(code, reason))
+
+    async def _say(self, text: str) -> None:
+        """Send a text, unless the client is gone: reading tells when all is read that it sent before.
+
+        Raises:
+            OverError: If it takes nothing.
+        """
+        if self._gone:
+            return
+        try:
+            await self._connection.send(text)
+        except OverError as over:
+            if over.closing is not None:
+                raise
+            self._gone = True
 
     async def _write(self) -> NoReturn:
         """Send answers until the server ends the connection.
 
         Raises:
-            OverError: Then, or if the client is gone or takes no answers.
+            OverError: Then, or if the client takes no answers.
         """
         while True:
             answer = await self._lane.answers.get()
             if isinstance(answer, Closing):
                 if answer.frame is not None:
-                    await self._connection.send(error_text(answer.reason, answer.frame))
+                    await self._say(error_text(answer.reason, answer.frame))
                 raise OverError(answer)
             text, received = answer
-            await self._connection.send(text)
+            await self._say(text)
             self._metrics.answer_seconds.observe(time.monotonic() - received)
             self._lane.sent()

@@ -166,7 +166,9 @@ def full_disk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         yield
 
 
-def test_a_disk_that_refuses_is_told_and_gets_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_refuses_is_told_and_gets_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     frames = frames_of(6)
     engine = engine_of(tmp_path)
     take(engine, {"door": frames[0]})
@@ -174,6 +176,7 @@ def test_a_disk_that_refuses_is_told_and_gets_over(tmp_path: Path, monkeypatch: 
         assert take(engine, {"door": frames[1]})["door"]["frame"] == 1, "the stream goes on"
     assert engine.failure is not None
     assert "No space left on device" in engine.failure
+    assert "a restart would lose what came since" in caplog.text
     take(engine, {"door": frames[2]})
     engine.snapshot()
     assert engine.failure is None
@@ -208,8 +211,10 @@ def test_a_snapshot_beside_the_steps_holds_the_streams_as_they_were(tmp_path: Pa
     assert write is not None
     writer = threading.Thread(target=write)
     writer.start()
-    run(14, 20)
+    for tick in ticks[14:20]:
+        take(engine, tick)
     writer.join()
+    run(20, 20)  # a copy takes longer than a kill, and would miss files that are removed meanwhile
     run(20, 24)
     engine.close()
     for (stop, folder), dropped in zip(copies, [False, False, True, True, True, True], strict=True):
@@ -224,7 +229,7 @@ def test_a_snapshot_beside_the_steps_holds_the_streams_as_they_were(tmp_path: Pa
 
 
 def test_a_snapshot_beside_the_steps_that_the_disk_refuses_is_told_and_gets_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     frames = frames_of(6)
     engine = engine_of(tmp_path)
@@ -236,6 +241,7 @@ def test_a_snapshot_beside_the_steps_that_the_disk_refuses_is_told_and_gets_over
         write()
     assert engine.failure is not None
     assert "snapshot-00000002.npz: cannot be written (No space left on device)" in engine.failure
+    assert "a restart goes on from the snapshot before it and what came since, and loses nothing" in caplog.text
     take(engine, {"door": frames[1]})
     copy = shutil.copytree(tmp_path, tmp_path / "copy", ignore=shutil.ignore_patterns("copy"))
     again = engine_of(copy)
@@ -246,6 +252,18 @@ def test_a_snapshot_beside_the_steps_that_the_disk_refuses_is_told_and_gets_over
     write()
     assert engine.failure is None
     assert sorted(path.name for path in tmp_path.glob("*-0*")) == ["journal-00000003.bin", "snapshot-00000003.npz"]
+    engine.close()
+
+
+def test_a_folder_that_cannot_be_listed_is_tidied_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(tmp_path)
+    take(engine, {"door": frames_of(1)[0]})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", lambda _: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        engine.snapshot()
+    assert len(list(tmp_path.glob("snapshot-*"))) == 2
+    engine.snapshot()
+    assert [path.name for path in tmp_path.glob("snapshot-*")] == ["snapshot-00000003.npz"]
     engine.close()
 
 

@@ -25,7 +25,7 @@ from tests.serving.talking import get, raw, told
 
 KEY = base64.b64encode(b"0123456789abcdef").decode()
 UPGRADE = (
-    "GET /v1/{stream} HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "GET /v1/{stream} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 LIMITS = Limits(idle_seconds=0.4, handshake_seconds=0.3, message_bytes=2000, streams=40)

@@ -115,6 +115,22 @@ def test_pictures_that_the_server_has_no_time_for_are_dropped(visit: Visit, vide
         assert listed(page)
 
 
+def test_pictures_that_the_browser_cannot_make_are_dropped(visit: Visit) -> None:
+    failing = (
+        "const toBlob = HTMLCanvasElement.prototype.toBlob; let calls = 0;"
+        "HTMLCanvasElement.prototype.toBlob = function (done, ...how) {"
+        "  calls += 1; if (calls % 3) toBlob.call(this, done, ...how); else done(null); };"
+    )
+    with running(detector(), chosen(), ColourEyes()) as url:
+        page = visit(url, before=failing)
+        page.wait_for_selector("#webcam:enabled")
+        page.click("#webcam")
+        until(page, "document.getElementById('action').textContent === 'turn'")
+        until(page, "document.querySelector('[data-figure=dropped] dd')?.textContent >= 5")
+        before = page.inner_text("#clock")
+        until(page, f"document.getElementById('clock').textContent !== '{before}'")
+
+
 @pytest.mark.slow
 def test_a_lost_server_is_waited_for(visit: Visit, video: Path) -> None:
     made = chosen()

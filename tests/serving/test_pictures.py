@@ -19,8 +19,8 @@ from websockets.exceptions import InvalidStatus
 
 from coadtr.errors import DataError
 from coadtr.serving import Limits, ServerSettings, running
-from coadtr.serving.eyes import Picture
-from coadtr.serving.images import read_image, write_jpeg
+from coadtr.serving.eyes import Gaze, Picture
+from coadtr.serving.images import SIDE, read_image, write_jpeg
 from coadtr.serving.protocol import Close, read_picture, write_message, write_picture
 from tests.serving.leaky import CLASSES, detector, frames_of
 from tests.serving.seeing import (
@@ -142,9 +142,9 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "a BMP": (write_picture(1.0, encode(picture_of(1), "BMP")), "is no JPEG, PNG or WebP"),
     "noise": (write_picture(1.0, np.random.default_rng(0).bytes(900)), "is no JPEG, PNG or WebP"),
     "frames": (write_message(frames_of(9), times=times_of(9, 1.0)), "is no JPEG, PNG or WebP"),
-    "too large": (write_picture(1.0, forged_png(5000, 4000)), "5000 x 4000 pixels, and the limit is 16000000"),
-    "a large bomb": (write_picture(1.0, forged_png(10000, 10000)), "has far more than 16000000 pixels"),
-    "a larger bomb": (write_picture(1.0, forged_png(60000, 60000)), "has far more than 16000000 pixels"),
+    "too large": (write_picture(1.0, forged_png(2500, 2000)), "2500 x 2000 pixels, and the limit is 4000000"),
+    "a large bomb": (write_picture(1.0, forged_png(10000, 10000)), "has far more than 4000000 pixels"),
+    "a larger bomb": (write_picture(1.0, forged_png(60000, 60000)), "has far more than 4000000 pixels"),
     "many scans": (write_picture(1.0, GOOD[:-2] + b"\xff\xda\0\0" * 80), "has more than 64 scans"),
     "a text": ("hello", 'a text is no picture; send binary messages, or {"end": true}'),
 }
@@ -218,6 +218,41 @@ def test_damaged_files_are_read_or_refused_in_one_line(seed: int) -> None:
 def test_a_picture_for_others_is_no_wider_than_wanted() -> None:
     assert read_image(write_jpeg(np.zeros((300, 1200, 3), np.uint8), width=640)).shape == (160, 640, 3)
     assert read_image(write_jpeg(np.zeros((30, 120, 3), np.uint8), width=640)).shape == (30, 120, 3)
+
+
+def test_what_is_kept_of_a_picture_is_bounded() -> None:
+    assert read_image(encode(picture_of(2, (1000, 4000)))).shape == (SIDE // 4, SIDE, 3)
+    assert read_image(encode(picture_of(2, (2000, 1600)), "PNG")).shape == (SIDE, SIDE * 4 // 5, 3)
+    assert read_image(encode(picture_of(2, (1, 40_000)), "PNG")).shape == (1, SIDE, 3)
+    assert read_image(encode(picture_of(2, (SIDE, SIDE)))).shape == (SIDE, SIDE, 3)
+    np.testing.assert_allclose(read_image(encode(picture_of(2, (1500, 1500)), "PNG"))[7, 9], picture_of(2)[0, 0])
+
+
+def test_eyes_are_given_small_pictures() -> None:
+    eyes = ColourEyes()
+    gaze = Gaze(eyes, None)
+    seen = gaze.see(write_picture(0.0, encode(picture_of(5, (1800, 2000)))))
+    assert gaze._stream is not None
+    assert gaze._stream._waiting[0].rgb.shape == (SIDE * 9 // 10, SIDE, 3)  # type: ignore[attr-defined]
+    assert read_image(seen.jpeg).shape == (576, 640, 3)
+
+
+def test_what_a_file_says_beside_its_picture_is_not_shown_to_others() -> None:
+    exif = Image.Exif()
+    exif[0x9286] = "at home"  # a comment of the user
+    secrets = {"exif": exif, "comment": b"at home"}
+    for kind in ("JPEG", "PNG", "WEBP"):
+        message = write_picture(0.0, encode(picture_of(1), kind, **secrets if kind == "JPEG" else {"exif": exif}))
+        assert b"at home" in message
+        with seeing() as url, watching(url, "door", "pictures=true") as watcher, picturing(url, "door") as connection:
+            told(watcher)
+            told(connection)
+            connection.send(message)
+            told(connection)
+            shown = watcher.recv(timeout=20)
+        assert isinstance(shown, bytes)
+        assert b"at home" not in shown
+        assert np.abs(read_image(read_picture(shown)[1]).astype(int) - picture_of(1)).max() <= 4
 
 
 def test_eyes_that_fail_end_the_stream_that_they_failed_on(caplog: pytest.LogCaptureFixture) -> None:
@@ -300,7 +335,7 @@ def test_a_client_that_says_the_end_and_leaves_has_ended_its_stream() -> None:
             connection.send('{"end": true}')
         assert eventually(lambda: get(f"{url}/v1/streams").json() == [])
         with watching(url, "door") as late:
-            assert list(drained(late))[-1]["end"] <= 3  # as far as it was looked at
+            assert list(drained(late))[-1]["end"] == 3
 
 
 def test_a_stream_begins_anew_or_is_taken_over() -> None:

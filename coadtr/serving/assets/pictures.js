@@ -46,9 +46,15 @@ export class PictureSender {
     const picture = { at: performance.now() };
     this.unseen.push(picture);
     const link = this.link.socket;
-    const data = this.#draw(video).then((blob) => blob.arrayBuffer());
+    const data = this.#draw(video).catch(() => null); // there is no picture when memory is short, for instance
     this.queue = this.queue.then(async () => {
-      const bytes = new Uint8Array(await data);
+      const drawn = await data;
+      if (drawn === null) {
+        this.unseen = this.unseen.filter((one) => one !== picture);
+        this.dropped += 1;
+        return;
+      }
+      const bytes = new Uint8Array(drawn);
       const message = new Uint8Array(8 + bytes.length);
       new DataView(message.buffer).setFloat64(0, time, true);
       message.set(bytes, 8);
@@ -68,12 +74,13 @@ export class PictureSender {
     this.link.close();
   }
 
-  #draw(video) {
+  async #draw(video) {
     const scale = Math.min(1, this.width / video.videoWidth);
     this.canvas.width = Math.round(scale * video.videoWidth);
     this.canvas.height = Math.round(scale * video.videoHeight);
     this.canvas.getContext("2d").drawImage(video, 0, 0, this.canvas.width, this.canvas.height);
-    return new Promise((done) => this.canvas.toBlob(done, "image/jpeg", QUALITY));
+    const blob = await new Promise((done) => this.canvas.toBlob(done, "image/jpeg", QUALITY));
+    return blob.arrayBuffer();
   }
 
   #forget() {
