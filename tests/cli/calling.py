@@ -71,17 +71,17 @@ def contents(folder: Path) -> dict[str, tuple[int, int] | None]:
     }
 
 
-def environment() -> dict[str, str]:
+def environment(**changes: str) -> dict[str, str]:
     """Give a process of its own one thread, and this checkout."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", **changes}
 
 
-def spawn(*words: str, folder: Path) -> Outcome:
-    """Run Python with these words in a process of its own."""
+def spawn(*words: str, folder: Path, **changes: str) -> Outcome:
+    """Run Python with these words in a process of its own, whose environment has these changes."""
     done = subprocess.run(  # noqa: S603 - our own interpreter and files
         [sys.executable, *words],
         cwd=folder,
-        env=environment(),
+        env=environment(**changes),
         capture_output=True,
         text=True,
         timeout=300,

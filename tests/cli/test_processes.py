@@ -7,7 +7,7 @@ import io
 import os
 import pty
 import runpy
-import subprocess
+import select
 import sys
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import pytest
 
 import coadtr
 from coadtr.cli.main import COMMANDS
-from tests.cli.calling import QUICK, ROOT, SMALL, contents, environment, spawn
+from tests.cli.calling import QUICK, ROOT, SMALL, contents, spawn
+from tests.forking import command, forked, script
 
 MODULE = ("-m", "coadtr.cli.main")
 
@@ -49,9 +50,9 @@ def test_nothing_but_the_result_is_said_and_left(workplace: Path) -> None:
     assert [line.split()[0] for line in lines[:3]] == ["training", "epoch", "epoch"], "and no bars"
     assert [line.split()[0] for line in lines[-3:]] == ["validation", "checkpoint", "replay"]
     assert "Training" in lines[3]
-    replayed = spawn(
-        str(ROOT / "scripts/replay.py"), "checkpoint=new/checkpoint", "data=data.h5", *QUICK, folder=workplace
-    )
+    words = (str(ROOT / "scripts/replay.py"), "checkpoint=new/checkpoint", "data=data.h5", *QUICK)
+    with forked(script, *words, folder=workplace) as process:
+        replayed = process.wait()
     assert (replayed.code, replayed.err) == (0, "")
     assert "replaying" not in replayed.out
     assert {Path(name).parts[0] for name in set(contents(workplace)) - before} == {"new"}
@@ -62,50 +63,38 @@ def test_nothing_but_the_result_is_said_and_left(workplace: Path) -> None:
 
 def test_a_terminal_shows_progress(workplace: Path) -> None:
     ours, theirs = pty.openpty()
-    words = ["replay", "checkpoint=run/checkpoint", "data=data.h5", *QUICK]
-    with subprocess.Popen(  # noqa: S603 - our own interpreter and files
-        [sys.executable, *MODULE, *words],
-        cwd=workplace,
-        env={**environment(), "TERM": "xterm", "COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        text=True,
-    ) as process:
-        os.close(theirs)
+    words = ("replay", "checkpoint=run/checkpoint", "data=data.h5", *QUICK)
+    kind = {"TERM": "xterm", "COLUMNS": "200"}
+    with forked(command, *words, folder=workplace, terminal=os.ttyname(theirs), **kind) as replay:
         shown = b""
-        while True:
-            try:
-                part = os.read(ours, 4096)
-            except OSError:  # how Linux says that the other side has closed
-                break
-            if not part:
-                break
-            shown += part
-        out = process.communicate()[0]
+        while ours in select.select([ours, replay.process.sentinel], [], [])[0]:
+            shown += os.read(ours, 4096)
+        done = replay.wait()
+    os.close(theirs)
     os.close(ours)
-    assert process.returncode == 0
+    assert done.code == 0
     assert "replaying 3 videos" in shown.decode()
-    assert "Replay" in out
+    assert "Replay" in done.out
 
 
 @pytest.mark.parametrize(
-    ("script", "words", "expected"),
+    ("name", "words", "expected"),
     [
         ("cost", ("table=true",), "cooadtr_b1"),
         ("data", ("inspect", "path=data.h5"), "data.h5  ("),
-        ("extract", ("--help",), "coadtr extract: "),
+        ("extract", ("--cfg", "job"), "\nbackbone: "),
         ("export", ("run=run", "which=last", "out=last"), "exported epoch 1 "),
-        ("serve", ("--help",), "coadtr serve: "),
-        ("train", ("--help",), "coadtr train: "),
+        ("serve", ("--cfg", "job"), "\nport: "),
+        ("train", ("--cfg", "job"), "\ntrainer:"),
     ],
 )
 def test_the_scripts_do_what_the_commands_do(
-    script: str, words: tuple[str, ...], expected: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, words: tuple[str, ...], expected: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed = io.StringIO()
-    monkeypatch.setattr(sys, "argv", [f"{script}.py", *words])
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *words])
     with contextlib.chdir(workplace), contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        runpy.run_path(str(ROOT / f"scripts/{script}.py"), run_name="__main__")
+        runpy.run_path(str(ROOT / f"scripts/{name}.py"), run_name="__main__")
     assert expected in printed.getvalue()
 
 

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from coadtr.data import ScoreJournal, VideoScores, read_scores
-from tests.cli.calling import QUICK, SMALL, call, contents, refuse, spawn, succeed
+from tests.cli.calling import QUICK, SMALL, Outcome, call, contents, refuse, spawn, succeed
+from tests.forking import command, forked, side_by_side
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 REPLAY = ("replay", "checkpoint=run/checkpoint", "data=data.h5")
@@ -50,14 +52,27 @@ def test_without_latency_videos_go_through_in_chunks_and_score_the_same(workplac
     assert chunks["mAP"] == pytest.approx(steps["mAP"], abs=1e-3)
 
 
-def test_one_and_four_processes_report_the_same_byte_for_byte(workplace: Path) -> None:
-    words = (*UNTIMED, "mode=step", "batch_size=2", "split=null", "threads=1")
-    one = spawn("-m", "coadtr.cli.main", *words, "out=one", folder=workplace)
+def by_torchrun(*words: str, folder: Path) -> list[Outcome]:
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4", "-m", "coadtr.cli.main")
-    four = spawn(*torchrun, *words, "out=four", folder=workplace)
-    assert (one.code, four.code) == (0, 0), four.err
-    assert "1 of 4 processes have nothing to do: use a batch_size below 2" in four.err
-    assert four.out.count("Replay") == 1, "the lead process alone prints"
+    return [spawn(*torchrun, *words, folder=folder)]
+
+
+def by_ourselves(*words: str, folder: Path) -> list[Outcome]:
+    return side_by_side(command, 4, *words, folder=folder)
+
+
+@pytest.mark.parametrize("in_four", [by_ourselves, pytest.param(by_torchrun, marks=pytest.mark.slow)])
+def test_one_and_four_processes_report_the_same_byte_for_byte(
+    workplace: Path, in_four: Callable[..., list[Outcome]]
+) -> None:
+    words = (*UNTIMED, "mode=step", "batch_size=2", "split=null", "threads=1")
+    with forked(command, *words, "out=one", folder=workplace) as process:
+        assert process.wait().code == 0
+    four = in_four(*words, "out=four", folder=workplace)
+    said = "".join(process.err for process in four)
+    assert not any(process.code for process in four), said
+    assert "1 of 4 processes have nothing to do: use a batch_size below 2" in said
+    assert "".join(process.out for process in four).count("Replay") == 1, "the lead process alone prints"
     assert (workplace / "one/scores.h5").read_bytes() == (workplace / "four/scores.h5").read_bytes()
     assert undated(workplace, "one") == undated(workplace, "four")
     assert {path.name for path in (workplace / "four").iterdir()} == {"report.json", "scores.h5"}

@@ -22,6 +22,7 @@ from coadtr.data import (
     feature_statistics,
 )
 from coadtr.errors import ConfigError, DataError
+from tests.forking import FORKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -233,10 +234,10 @@ def test_what_forked_workers_verified_is_known_to_all(store: FeatureStore) -> No
     assert store.known_finite("b", 0, 12, ["rgb", "flow"])
 
 
-def test_spawned_workers_equal_direct_reads(store: FeatureStore) -> None:
+def test_workers_that_inherit_nothing_equal_direct_reads(store: FeatureStore) -> None:
     spans = SequenceDataset(store, "train", length=6, context=4, preload=False)
     spans.set_epoch(2)
-    loader = DataLoader(spans, batch_size=2, num_workers=2, multiprocessing_context="spawn")
+    loader = DataLoader(spans, batch_size=2, num_workers=2, multiprocessing_context=FORKS)
     _equal_to_direct_reads(loader, spans)
 
 

@@ -28,7 +28,7 @@ def _video(name: str = "v", frames: int = 60, dim: int = 6) -> ReplayVideo:
     return ReplayVideo(name, features, np.zeros(frames, dtype=np.int64))
 
 
-def _answer(model: Detector[Any], chunk: int = 1, rows: int = 4) -> Answer:
+def _answer(model: Detector[Any], chunk: int = 1, rows: int = 8) -> Answer:
     def answer(features: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         videos = [ReplayVideo(str(index), one, np.zeros(len(one), np.int64)) for index, one in enumerate(features)]
         return [probabilities(found.logits) for found in replay(model, videos, chunk=chunk, batch_size=rows)]

@@ -63,8 +63,8 @@ def miniroad_hidden(model: MiniROAD, frames: Array) -> list[Array]:
     return states
 
 
-def miniroad(model: MiniROAD, frames: Array, _: int) -> Array:
-    return reference.linear(model.head, relu(miniroad_hidden(model, frames)[-1][-1]))
+def miniroad(model: MiniROAD, frames: Array) -> Array:
+    return reference.linear(model.head, relu(miniroad_hidden(model, frames)[-1]))
 
 
 def miniroad_state(model: MiniROAD, frames: Array) -> tuple[Any, ...]:
@@ -86,16 +86,17 @@ def trn_decoder(model: TRN, hidden: Array, memory: Array) -> tuple[list[Array], 
 
 
 def trn_run(model: TRN, frames: Array) -> tuple[Array, list[Array], tuple[Array, Array, Array]]:
-    """Logits now and ahead of the last frame, and the state after it."""
+    """Logits of all frames ``(T, C)``, those ahead of the last one, and the state after it."""
     hidden, memory = np.zeros(model.config.hidden_dim), np.zeros(model.config.hidden_dim)
-    future, ahead = np.zeros(model.config.embed_dim), list[Array]()
+    future, ahead, answers = np.zeros(model.config.embed_dim), list[Array](), []
     for x in relu(reference.embed(model.inputs, frames)):
         hidden, memory = lstm(model.encoder, np.concatenate([x, future]), hidden, memory)
         ahead, future = trn_decoder(model, hidden, memory)
-    return reference.linear(model.head, hidden), ahead, (hidden, memory, future)
+        answers.append(reference.linear(model.head, hidden))
+    return np.stack(answers), ahead, (hidden, memory, future)
 
 
-def trn(model: TRN, frames: Array, _: int) -> Array:
+def trn(model: TRN, frames: Array) -> Array:
     return trn_run(model, frames)[0]
 
 
@@ -127,12 +128,12 @@ def rms(layer: nn.RMSNorm, x: Array) -> Array:
 
 
 def grab_run(model: GRAB, frames: Array) -> tuple[Array, tuple[Any, ...]]:
-    """Logits of the last frame, and the state after it, one frame after the other."""
+    """Logits of all frames ``(T, C)``, one frame after the other, and the state after the last."""
     recurrence, bank, config = model.recurrence, model.bank, model.config
     memory = np.zeros(config.recurrence_dim)
     averages = np.zeros((config.horizons, config.bank_dim))
     rates = sigmoid(reference.array(bank.rate)).reshape(averages.shape)
-    answer = np.zeros(0)
+    answers = []
     for count, embedded in enumerate(reference.embed(model.inputs, frames), start=1):
         x = relu(reference.norm(model.norm, embedded))
         entered = rms(model.recurrence_norm, x)
@@ -144,11 +145,11 @@ def grab_run(model: GRAB, frames: Array) -> tuple[Array, tuple[Any, ...]]:
         averages = (1 - rates) * averages + rates * value
         seen = averages / (1 - (1 - rates) ** count)
         x = x + reference.linear(bank.out, np.concatenate([value, seen.ravel()]))
-        answer = reference.linear(model.head, rms(model.head_norm, x))
-    return answer, (memory, averages.ravel(), np.asarray(len(frames)))
+        answers.append(reference.linear(model.head, rms(model.head_norm, x)))
+    return np.stack(answers), (memory, averages.ravel(), np.asarray(len(frames)))
 
 
-def grab(model: GRAB, frames: Array, _: int) -> Array:
+def grab(model: GRAB, frames: Array) -> Array:
     return grab_run(model, frames)[0]
 
 
@@ -161,13 +162,18 @@ def build_grab(window: int, **changes: Any) -> nn.Module:
     return build_model(preset("grab", window=window, **sizes, **changes))
 
 
+def answers_of(stream: Callable[[Any, Array], Array]) -> dict[str, Callable[..., Array]]:
+    """The fields of a subject whose reference answers all frames on its one way through a stream."""
+    return {"stream": stream, "clip": lambda model, frames, _: stream(model, frames)[-1]}
+
+
 def grab_subjects() -> Iterator[dict[str, Any]]:
     for name, changes in (("grab", {}), ("grab_normalised", {"normalise": True, "horizons": 2})):
         yield {
             "name": name,
             "channels": CHANNELS,
             "build": partial(build_grab, **changes),
-            "clip": grab,
+            **answers_of(grab),
             "remember": grab_state,
             "reach": lambda _: WHOLE_PAST,
             "wide_state": True,
@@ -176,7 +182,6 @@ def grab_subjects() -> Iterator[dict[str, Any]]:
 
 def recurrent_subjects() -> Iterator[dict[str, Any]]:
     yield from grab_subjects()
-    answers: tuple[Callable[..., Array], Callable[..., Array]] = (miniroad, trn)
     for name, published, changes in (
         ("miniroad", "miniroad", {}),
         ("miniroad_depth_2_normalised", "miniroad", {"depth": 2, "normalise": True}),
@@ -187,7 +192,7 @@ def recurrent_subjects() -> Iterator[dict[str, Any]]:
             "name": name,
             "channels": CHANNELS,
             "build": partial(build, published, changes),
-            "clip": answers[published == "trn"],
+            **answers_of(trn if published == "trn" else miniroad),
             "remember": trn_state if published == "trn" else miniroad_state,
             "reach": lambda _: WHOLE_PAST,
         }

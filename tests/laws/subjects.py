@@ -67,6 +67,7 @@ class Subject:
         wide_parts: Parts of it are, and others in the dtype of the weights.
         roundings: How many times the tolerance of half precision it may take, where it rounds more often than others.
         delay: Steps from a frame to its answer, for a window of N frames; until the first is due, answers are zeros.
+        stream: Answers of a whole stream ``(T, D)``, for a reference that runs it frame by frame and meets them all.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Subject:
     wide_state: bool = False
     roundings: float = 1.0
     wide_parts: bool = False
+    stream: Callable[[Module, Array], Array] | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -390,6 +392,8 @@ def forward(subject: Subject, module: Module, frames: Tensor) -> Tensor:
 
 def slow(subject: Subject, module: Module, window: int, frames: Tensor) -> Tensor:
     """Answer ``(B, T, D)`` by the reference: the clip model run afresh on the frames that each answer depends on."""
+    if subject.stream is not None:
+        return torch.from_numpy(np.stack([subject.stream(module, stream) for stream in reference.array(frames)]))
     streams = []
     for stream in reference.array(frames):
         answers = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -32,11 +33,17 @@ def in_chunks(module: Module, frames: Tensor, sizes: list[int], state: Any) -> t
     return torch.cat(answers, 1), state
 
 
+@functools.cache
+def in_single_steps(subject: Subject) -> tuple[Tensor, Any]:
+    """Answers and state that chunks of all sizes are held against."""
+    return run(subject, make(subject, WINDOW), random(2, LENGTH, subject.channels))
+
+
 @pytest.mark.parametrize("subject", CHUNKED, ids=str)
 @pytest.mark.parametrize("size", [1, 2, WINDOW, 7, LENGTH])
 def test_chunks_of_one_size_equal_single_steps(subject: Subject, size: int) -> None:
     module, frames = make(subject, WINDOW), random(2, LENGTH, subject.channels)
-    answers, state = run(subject, module, frames)
+    answers, state = in_single_steps(subject)
     chunked, after = in_chunks(module, frames, [size], module.init_state(2))
     assert_near(chunked, answers, 1e-10)
     for leaf, other in zip(state_tensors(state), state_tensors(after), strict=True):

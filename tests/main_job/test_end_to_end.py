@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,8 @@ from pytorch_lightning.callbacks import Callback
 import coadtr
 from coadtr.data import FeatureStore
 from coadtr.training import TrainingSettings, train
-from tests.cli.calling import environment, succeed
+from tests.cli.calling import succeed
+from tests.forking import command, forked
 from tests.main_job.conftest import EPOCHS, RUN
 
 
@@ -42,18 +41,16 @@ def test_the_best_epoch_was_chosen_on_the_validation_videos(finished: Path) -> N
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(finished: Path) -> None:
-    words = ["train", *RUN, EPOCHS, "out=killed"]
+    words = ("train", *RUN, EPOCHS, "out=killed")
     last = finished / "killed/lightning/last.ckpt"
-    with subprocess.Popen(  # noqa: S603 - our own interpreter and files
-        [sys.executable, "-m", "coadtr.cli.main", *words], cwd=finished, env=environment(), stdout=subprocess.DEVNULL
-    ) as process:
+    with forked(command, *words, folder=finished) as training:
         deadline = time.monotonic() + 300
         while not last.exists():
-            assert process.poll() is None, "training ended without a last epoch"
+            assert training.process.is_alive(), "training ended without a last epoch"
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
+        training.process.kill()
+        assert training.wait().code == -signal.SIGKILL
     assert not (finished / "killed/checkpoint").exists()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the killed process

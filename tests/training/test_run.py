@@ -177,9 +177,8 @@ def test_another_seed_gives_another_model(make_store: MakeStore, tmp_path: Path)
 
 @pytest.mark.parametrize("kind", ["sequences", "windows"])
 def test_multi_hot_labels_train_with_sigmoids(make_store: MakeStore, tmp_path: Path, kind: str) -> None:
-    result = train(
-        make_store(multi_hot=True), MODEL, settings(sampling=kind, max_epochs=6), tmp_path / "run", progress=False
-    )
+    wanted = settings(sampling=kind, max_epochs=6, batch_size=2 if kind == "sequences" else 16)
+    result = train(make_store(multi_hot=True), MODEL, wanted, tmp_path / "run", progress=False)
     assert load(result.checkpoint).spec.head == "sigmoid"
     assert result.validation_map > 0.5
 
@@ -225,10 +224,9 @@ def test_a_store_without_the_needed_split_is_refused(
 
 @pytest.mark.parametrize("kind", ["sequences", "windows"])
 def test_features_read_from_the_file_train_the_same_model(make_store: MakeStore, tmp_path: Path, kind: str) -> None:
+    common = {"max_epochs": 1, "sampling": kind, "batch_size": 2 if kind == "sequences" else 16}
     runs = [
-        train(
-            make_store(), MODEL, settings(max_epochs=1, sampling=kind, preload_mib=mib), tmp_path / name, progress=False
-        )
+        train(make_store(), MODEL, settings(**common, preload_mib=mib), tmp_path / name, progress=False)
         for name, mib in (("memory", 2048), ("file", 0))
     ]
     first, second = (weights(run) for run in runs)

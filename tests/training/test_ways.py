@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -26,6 +25,8 @@ from coadtr.training import TrainingResult, TrainingSettings, export_run, train
 from coadtr.training.augmentation import AugmentationSettings
 from coadtr.training.batches import OrNothing, RankBatches
 from coadtr.training.losses import LossSettings
+from tests.cli.calling import spawn
+from tests.forking import script, side_by_side
 
 from .conftest import MakeStore
 from .test_run import MODEL, Kill, settings, weights
@@ -398,24 +399,33 @@ train(FeatureStore(store), model, TrainingSettings(**wanted), out, progress=Fals
 
 
 def run_in_processes(
-    folder: Path, count: int, model: Any, wanted: dict[str, Any], store: FeatureStore, *, die: str = ""
-) -> Path:
-    """Train in several processes that torchrun starts; return the run's folder. ``die``: rank, epoch, batch."""
-    script, out = folder / "script.py", folder / f"run{count}"
-    script.write_text(textwrap.dedent(SCRIPT))
+    folder: Path, count: int, model: Any, wanted: dict[str, Any], store: FeatureStore, *, die: str = "",
+    torchrun: bool = True,
+) -> Path:  # fmt: skip
+    """Train in several processes, which find each other; return the run's folder. ``die``: rank, epoch, batch."""
+    path, out = folder / "script.py", folder / f"run{count}"
+    path.write_text(textwrap.dedent(SCRIPT))
     told = json.dumps([model, {"accelerator": "cpu", **wanted}, str(store.path), str(out)])
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    done = subprocess.run(  # noqa: S603
-        [*command, str(script), told], capture_output=True, text=True, check=False, timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "DIE": die},
-    )  # fmt: skip
-    assert (done.returncode == 0) == (not die), done.stderr[-2000:]
+    if torchrun:
+        words = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", str(path), told)
+        ended = [spawn(*words, folder=folder, DIE=die)]
+    else:
+        ended = side_by_side(script, count, str(path), told, folder=folder, DIE=die)
+    assert any(process.code for process in ended) == bool(die), "".join(process.err[-2000:] for process in ended)
     return out
 
 
-@pytest.mark.parametrize("kind", ["sequences", pytest.param("windows", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("kind", "torchrun"),
+    [
+        ("sequences", False),
+        pytest.param("sequences", True, marks=pytest.mark.slow),
+        pytest.param("windows", True, marks=pytest.mark.slow),
+    ],
+    ids=["sequences", "sequences_torchrun", "windows_torchrun"],
+)
 def test_two_processes_learn_what_one_learns_from_the_doubled_batch(
-    make_store: MakeStore, tmp_path: Path, kind: str
+    make_store: MakeStore, tmp_path: Path, *, kind: str, torchrun: bool
 ) -> None:
     model = {**MODEL, "dropout": 0.0}
     store = make_store(splits="ttttvvvx")
@@ -424,7 +434,7 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(
         "max_epochs": 3, "sequence_length": 32, "learning_rate": 1e-2, "schedule": "cosine", "sampling": kind,
         "stride": 3,
     }  # fmt: skip
-    two = run_in_processes(tmp_path, 2, model, {**wanted, "batch_size": size, "devices": 2}, store)
+    two = run_in_processes(tmp_path, 2, model, {**wanted, "batch_size": size, "devices": 2}, store, torchrun=torchrun)
     alone = TrainingSettings(**{"accelerator": "cpu", **wanted, "batch_size": 2 * size})
     one = train(store, model, alone, tmp_path / "one", progress=False)
     expected, got = curve(tmp_path / "one"), curve(two)

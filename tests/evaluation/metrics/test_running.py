@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 
 from coadtr.errors import CoadtrError, ConfigError, DataError, ShapeError
 from coadtr.evaluation import accuracy, mean_average_precision, per_frame_average_precision
@@ -23,6 +22,7 @@ from coadtr.evaluation.metrics.running import (
 )
 from coadtr.evaluation.metrics.segmental import segmental_scores
 from coadtr.scoring import probabilities
+from tests.forking import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,13 +101,11 @@ def one_process(*, multi_label: bool) -> dict[str, bytes]:
     return flat(metrics)
 
 
-def work(rank: int, folder: str) -> None:
+def work(folder: str) -> None:
     """Compute every share as one of several processes; runs in a process of its own."""
     warnings.simplefilter("ignore")  # torchmetrics warns where a process computes without a frame of its own
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=Path(folder, "meeting").as_uri(), rank=rank, world_size=PROCESSES
-    )
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
     results: dict[Any, Any] = {}
     for multi_label in (False, True):
         videos = make_videos(multi_label=multi_label)
@@ -135,7 +133,8 @@ def work(rank: int, folder: str) -> None:
 def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
     """What each of two gloo processes computed."""
     folder = tmp_path_factory.mktemp("gloo")
-    spawn(work, args=(str(folder),), nprocs=PROCESSES)
+    for ended in side_by_side(work, PROCESSES, str(folder), folder=folder):
+        assert ended.code == 0, ended.err
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
 
 
