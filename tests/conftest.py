@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
+
+
+def pytest_sessionstart() -> None:
+    """Import and collect without the collector of garbage: there is none, and it looks at all that is kept."""
+    gc.disable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Spare the collector what was imported and collected, and stays until the end."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Let go of it all."""
+    gc.unfreeze()
 
 
 def _shared(folder: str) -> Path:

@@ -324,7 +324,21 @@ SUBJECTS = (
     *_remembering(),
 )
 
-every_subject = pytest.mark.parametrize("subject", SUBJECTS, ids=str)
+# Each has the parts of two other subjects: `make test` leaves it to the laws that draw a subject at random.
+VARIANTS = {
+    *("cooadtr_b2_fixed_short", "cooadtr_b2_pre_norm", "look_ahead_encoder_depth_1", "look_ahead_encoder_depth_2"),
+    *("stack_depth_2", "deepcot_depth_3", "deepcot_soft_normalised", "nystroem_depth_2", "grab_normalised"),
+    *("miniroad_depth_2_normalised", "trn_one_step_normalised", "lstr_shallow_normalised", "testra_shallow_normalised"),
+}
+
+
+def case(subject: Subject, *others: Any) -> Any:
+    """Make a case of a parametrised test, slow for a variant."""
+    marks = [pytest.mark.slow] * (subject.name in VARIANTS)
+    return pytest.param(subject, *others, marks=marks, id="-".join(map(str, (subject, *others))))
+
+
+every_subject = pytest.mark.parametrize("subject", [*map(case, SUBJECTS)])
 every_window = pytest.mark.parametrize("window", WINDOWS)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from coadtr.errors import ShapeError
 from coadtr.layers import state_tensors
-from tests.laws.subjects import SUBJECTS, Module, Subject, assert_near, make, random, run
+from tests.laws.subjects import SUBJECTS, Module, Subject, assert_near, case, make, random, run
 
 WINDOW, LENGTH = 5, 37
 
@@ -39,7 +39,7 @@ def in_single_steps(subject: Subject) -> tuple[Tensor, Any]:
     return run(subject, make(subject, WINDOW), random(2, LENGTH, subject.channels))
 
 
-@pytest.mark.parametrize("subject", CHUNKED, ids=str)
+@pytest.mark.parametrize("subject", [*map(case, CHUNKED)])
 @pytest.mark.parametrize("size", [1, 2, WINDOW, 7, LENGTH])
 def test_chunks_of_one_size_equal_single_steps(subject: Subject, size: int) -> None:
     module, frames = make(subject, WINDOW), random(2, LENGTH, subject.channels)
@@ -74,7 +74,7 @@ def test_chunks_go_on_from_single_steps_and_from_rows_reset(
         assert_near(other, leaf, 1e-10)
 
 
-@pytest.mark.parametrize("subject", CHUNKED, ids=str)
+@pytest.mark.parametrize("subject", [*map(case, CHUNKED)])
 @pytest.mark.parametrize("shape", [(3, 4, 0), (2, 4, 1), (2, 0, 0)])
 def test_chunks_that_do_not_fit_are_refused_and_the_state_stays(subject: Subject, shape: tuple[int, int, int]) -> None:
     module = make(subject, WINDOW)

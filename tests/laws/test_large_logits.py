@@ -13,7 +13,7 @@ from torch import Tensor
 
 from coadtr.layers import AttentionProjections, CrossAttention, LandmarkProjections
 from coadtr.layers.memory import MemoryAttention
-from tests.laws.subjects import SUBJECTS, Subject, assert_near, every_subject, forward, make, random, run, slow
+from tests.laws.subjects import SUBJECTS, Subject, assert_near, case, every_subject, forward, make, random, run, slow
 
 WINDOW, LENGTH = 5, 23
 
@@ -42,10 +42,10 @@ def at_every_scale() -> Iterator[Any]:
         before, after = (module.state_dict() for module in (make(subject), sharpened(subject, SCALES[-1])))
         asks = any(not torch.equal(before[name], after[name]) for name in before)
         for scale in SCALES if asks else SCALES[:1]:
-            yield pytest.param(subject, scale, id=f"{subject}-{scale}")
+            yield case(subject, scale)
 
 
-every_scale = pytest.mark.parametrize(("subject", "scale"), at_every_scale())
+every_scale = pytest.mark.parametrize(("subject", "scale"), [*at_every_scale()])
 
 
 def with_a_loud_frame(frames: Tensor, t: int, loudness: float) -> Tensor:

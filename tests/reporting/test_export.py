@@ -16,7 +16,7 @@ from coadtr.reporting import export, find_runs, headline, write_report_folder
 from coadtr.reporting.charts import all_charts
 from coadtr.reporting.export import latex, markdown
 from coadtr.reporting.tables import ReportTable, report_tables
-from tests.reporting.conftest import NASTY
+from tests.reporting.conftest import NASTY, write_run
 
 MakeRun = Callable[..., Path]
 
@@ -25,34 +25,52 @@ def listing(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_report_has_page_figures_and_tables(make_run: MakeRun, tmp_path: Path) -> None:
-    runs = find_runs([make_run("a"), make_run("b", seed=1)])
-    said: list[str] = []
-    page = write_report_folder(runs, tmp_path / "new/report", title="Two runs", progress=said.append)
-    assert page == tmp_path / "new/report/index.html"
+@pytest.fixture
+def short_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write the title in place of the page, which takes seconds."""
+    monkeypatch.setattr(export, "_page", lambda _, title, *__: title)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Write the whole report of two runs; return its page and what was said on the way."""
+    folder, said = tmp_path_factory.mktemp("written"), list[str]()
+    runs = find_runs([write_run(folder / "a"), write_run(folder / "b", seed=1)])
+    page = write_report_folder(runs, folder / "new/report", title="Two runs", progress=said.append)
+    assert page == folder / "new/report/index.html"
+    return page, said
+
+
+@pytest.fixture(scope="module")
+def drawn(written: tuple[Path, list[str]]) -> list[str]:
+    """Name the charts of these runs."""
+    folder = written[0].parents[2]
+    return list(all_charts(find_runs([folder / "a", folder / "b"])))
+
+
+def test_a_report_has_page_figures_and_tables(written: tuple[Path, list[str]], drawn: list[str]) -> None:
+    page, said = written
     assert "Two runs" in page.read_text(encoding="utf-8")
     names = {"headline", "per_class", "videos", "paired"}
-    figures = {f"figures/{name}.png" for name in all_charts(runs)}
+    figures = {f"figures/{name}.png" for name in drawn}
     tables = {f"tables/{name}.{kind}" for name in names for kind in ("csv", "md", "tex")}
     assert listing(page.parent) == {"index.html", ".coadtr-report.json", *figures, *tables}
     assert {"page", "table headline"} <= set(said)
     assert [path.name for path in page.parent.parent.iterdir()] == ["report"]
 
 
-def test_figures_are_images_of_twice_the_size(make_run: MakeRun, tmp_path: Path) -> None:
-    runs = find_runs([make_run("a", videos=2)])
-    page = write_report_folder(runs, tmp_path / "report", title="One", formats=())
-    images = sorted((page.parent / "figures").iterdir())
-    assert len(images) == len(all_charts(runs)) > 5
+def test_figures_are_images_of_twice_the_size(written: tuple[Path, list[str]], drawn: list[str]) -> None:
+    images = sorted((written[0].parent / "figures").iterdir())
+    assert len(images) == len(drawn) > 5
     for image in images:
         contents = image.read_bytes()
         assert contents[:8] == b"\x89PNG\r\n\x1a\n"
         width, height = struct.unpack(">II", contents[16:24])
         assert width > 1200, image.name
         assert height > 100, image.name  # two blocks of a network are a low chart
-    assert not (page.parent / "tables").exists()
 
 
+@pytest.mark.usefixtures("short_page")
 def test_a_table_read_back_is_the_table_to_the_last_digit(make_run: MakeRun, tmp_path: Path) -> None:
     runs = find_runs([make_run("a", class_names=NASTY), make_run("b", class_names=NASTY, seed=1)])
     write_report_folder(runs, tmp_path / "report", title="x", png=False, formats=["csv"])
@@ -67,6 +85,7 @@ def test_a_table_read_back_is_the_table_to_the_last_digit(make_run: MakeRun, tmp
     assert headline(runs)["mAP"].tolist() == [run.report["mAP"] for run in runs]
 
 
+@pytest.mark.usefixtures("short_page")
 def test_a_report_is_replaced_whole(make_run: MakeRun, tmp_path: Path) -> None:
     runs = find_runs([make_run("a", videos=2), make_run("b", videos=2, seed=1)])
     out = tmp_path / "out/report"
@@ -79,13 +98,15 @@ def test_a_report_is_replaced_whole(make_run: MakeRun, tmp_path: Path) -> None:
     }
     assert "second" in (out / "index.html").read_text(encoding="utf-8")
     assert [path.name for path in out.parent.iterdir()] == ["report"]
+    write_report_folder(runs[:1], out, title="third", png=False, formats=())
+    assert listing(out) == {"index.html", ".coadtr-report.json"}
 
 
+@pytest.mark.usefixtures("short_page")
 @pytest.mark.parametrize("at", ["page", "figure", "table", "end"])
 def test_what_fails_on_the_way_leaves_what_was_there(
     at: str, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "_page", lambda _, title, *__: title)  # takes seconds
     runs = find_runs([make_run("a", videos=2)])
     out = tmp_path / "out/report"
     write_report_folder(runs, out, title="first", png=False)
@@ -113,6 +134,7 @@ def test_what_fails_on_the_way_leaves_what_was_there(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.usefixtures("short_page")
 def test_what_is_no_report_is_not_overwritten(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run("a", videos=2)
     runs = find_runs([run])

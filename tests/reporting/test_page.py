@@ -15,10 +15,10 @@ from coadtr.reporting.packing import unpack_video
 from coadtr.reporting.page import render_page
 from coadtr.reporting.runs import find_runs
 from coadtr.reporting.timeline import list_videos
-from tests.reporting.conftest import NASTY
+from tests.reporting.conftest import NASTY, write_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 VIDEOS = ("<img src=x onerror=alert(1)>", "<script>alert(2)<!--", '"quoted" & it\'s', "{{ 7 * 7 }}")
@@ -52,15 +52,50 @@ class _Page(HTMLParser):
             self.words.append(data)
 
 
-def _nasty(make_run: Callable[..., Path]) -> _Page:
+# A page takes a second to make: those below are looked at by several tests.
+
+
+class _Shown:
+    """A page, and the runs that it is of."""
+
+    def __init__(self, paths: Sequence[Path], title: str, notes: Sequence[str] = ()) -> None:
+        self.runs = find_runs(paths)
+        self.text = render_page(self.runs, title=title, notes=notes)
+        self.page = _Page(self.text)
+
+
+def _intervals(videos: int) -> dict[str, Any]:
+    return {"intervals": {"level": 0.95, "videos": videos, "mAP": [0.1, 0.9], "mcAP": None, "accuracy": None}}
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> _Shown:
+    run = write_run(tmp_path_factory.mktemp("one") / "a", ignored=1, changes=_intervals(10))
+    return _Shown([run], "One")
+
+
+@pytest.fixture(scope="module")
+def noted(tmp_path_factory: pytest.TempPathFactory) -> _Shown:
+    run = write_run(tmp_path_factory.mktemp("noted") / "a", changes=_intervals(50))
+    return _Shown([run], "Title", ["First <b>", "Second"])
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> _Shown:
+    folder = tmp_path_factory.mktemp("two")
+    return _Shown([write_run(folder / "a"), write_run(folder / "b", seed=1, skill=3.0)], "Two")
+
+
+@pytest.fixture(scope="module")
+def nasty(tmp_path_factory: pytest.TempPathFactory) -> _Shown:
+    folder = tmp_path_factory.mktemp("nasty")
     options: dict[str, Any] = {"classes": len(NASTY), "class_names": NASTY, "video_names": VIDEOS, "background": None}
-    runs = find_runs([make_run("a", **options), make_run("b", seed=1, **options)])
-    return _Page(render_page(runs, title="<script>alert(3)</script> & more"))
+    runs = [write_run(folder / "salads-oadtr_b1", **options), write_run(folder / "<i>-x", seed=1, **options)]
+    return _Shown(runs, "<script>alert(3)</script> & more")
 
 
-def test_text_from_files_stays_text(make_run: Callable[..., Path]) -> None:
-    page = _nasty(make_run)
-    plain = _Page(render_page(find_runs([make_run("c"), make_run("d", seed=1)]), title="Plain"))
+def test_text_from_files_stays_text(nasty: _Shown, two: _Shown) -> None:
+    page, plain = nasty.page, two.page
     named = [name for name in page.scripts if not name.startswith("code")]
     assert named == ["index", *(f"scores-{run}-{video}" for run in range(2) for video in range(len(VIDEOS)))]
     assert len(page.scripts) - len(named) == len(plain.scripts) - len(named) == 2
@@ -75,8 +110,8 @@ def test_text_from_files_stays_text(make_run: Callable[..., Path]) -> None:
     assert {video["name"] for video in index["videos"]} == set(VIDEOS)
 
 
-def test_page_asks_the_network_for_nothing(make_run: Callable[..., Path]) -> None:
-    page = _Page(render_page(find_runs([make_run()]), title="Run"))
+def test_page_asks_the_network_for_nothing(one: _Shown) -> None:
+    page = one.page
     places = [value for _, found in page.elements for name, value in found.items() if name in {"src", "href"}]
     assert all(value is not None and value.startswith(("#", "data:")) for value in places)
     policy = [found["content"] for tag, found in page.elements if found.get("http-equiv") == "Content-Security-Policy"]
@@ -84,8 +119,8 @@ def test_page_asks_the_network_for_nothing(make_run: Callable[..., Path]) -> Non
     assert policy[0].startswith("default-src 'none'")
 
 
-def test_page_can_be_read_aloud(make_run: Callable[..., Path]) -> None:
-    page = _Page(render_page(find_runs([make_run("a"), make_run("b", seed=1)]), title="Two"))
+def test_page_can_be_read_aloud(two: _Shown) -> None:
+    page = two.page
     tags = [tag for tag, _ in page.elements]
     assert tags.count("h1") == 1
     heads = [found for tag, found in page.elements if tag == "th"]
@@ -100,9 +135,8 @@ def test_page_can_be_read_aloud(make_run: Callable[..., Path]) -> None:
     assert told <= set(identities)
 
 
-def test_packed_scores_are_those_of_the_run(make_run: Callable[..., Path]) -> None:
-    (run,) = find_runs([make_run(ignored=1)])
-    page = _Page(render_page([run], title="Run"))
+def test_packed_scores_are_those_of_the_run(one: _Shown) -> None:
+    (run,), page = one.runs, one.page
     for index, video in enumerate(run.scores.videos):
         text = page.scripts[f"scores-0-{index}"].strip()
         scores, labels, scored = unpack_video(
@@ -130,21 +164,18 @@ def test_videos_of_several_runs_stand_in_one_order(make_run: Callable[..., Path]
     assert means == pytest.approx(sorted(means), abs=2e-3)
 
 
-def test_notes_are_a_banner_below_the_heading(make_run: Callable[..., Path]) -> None:
-    runs = find_runs([make_run("a")])
-    text = render_page(runs, title="Title", notes=["First <b>", "Second"])
-    banner = text.partition('<aside class="notes"')[2].partition("</aside>")[0]
+def test_notes_are_a_banner_below_the_heading(noted: _Shown, one: _Shown) -> None:
+    banner = noted.text.partition('<aside class="notes"')[2].partition("</aside>")[0]
     assert "These numbers do not compare" in banner
     assert "First &lt;b&gt;" in banner
     assert "Second" in banner
-    assert "<h1>Title</h1>" in text
-    assert '<aside class="notes"' not in render_page(runs, title="Title")
+    assert "<h1>Title</h1>" in noted.text
+    assert '<aside class="notes"' not in one.text
 
 
-def test_long_names_may_break_between_words_alone(make_run: Callable[..., Path]) -> None:
-    text = render_page(find_runs([make_run("salads-oadtr_b1"), make_run("<i>-x", seed=1)]), title="Names")
-    assert "salads-<wbr>oadtr_<wbr>b1" in text
-    assert "&lt;i&gt;-<wbr>x" in text
+def test_long_names_may_break_between_words_alone(nasty: _Shown) -> None:
+    assert "salads-<wbr>oadtr_<wbr>b1" in nasty.text
+    assert "&lt;i&gt;-<wbr>x" in nasty.text
 
 
 def test_mode_smoothing_audit_and_throughput_are_named(make_run: Callable[..., Path]) -> None:
@@ -169,23 +200,19 @@ def test_protocol_comes_first_and_the_delay_says_at_what_false_alarms(make_run: 
     assert delay.note.endswith("; at 60 false alarms an hour and class; threshold chosen on these labels")
 
 
-@pytest.mark.parametrize(
-    ("videos", "words"), [(10, "10 videos; few videos: take intervals as rough"), (50, "50 videos")]
-)
-def test_intervals_from_few_videos_are_called_rough(make_run: Callable[..., Path], videos: int, words: str) -> None:
-    ends = {"level": 0.95, "videos": videos, "mAP": [0.1, 0.9], "mcAP": None, "accuracy": None}
-    text = render_page(find_runs([make_run(changes={"intervals": ends})]), title="Run")
-    assert f"by bootstrap over {words}.</p>" in text
+def test_intervals_from_few_videos_are_called_rough(one: _Shown, noted: _Shown) -> None:
+    assert "by bootstrap over 10 videos; few videos: take intervals as rough.</p>" in one.text
+    assert "by bootstrap over 50 videos.</p>" in noted.text
 
 
-def test_several_runs_are_tested_against_the_first(make_run: Callable[..., Path]) -> None:
-    runs = find_runs([make_run("a"), make_run("b", seed=1, skill=3.0)])
+def test_several_runs_are_tested_against_the_first(two: _Shown) -> None:
+    runs = two.runs
     table = figures.pair_table(runs)
     assert table is not None
     assert [row[0] for row in table.rows] == [f"{metric}, b - a" for metric in ("mAP", "mcAP", "accuracy")]
     gain = 100 * (runs[1].report["mAP"] - runs[0].report["mAP"])
     assert float(table.rows[0][1].split()[0]) == pytest.approx(gain, abs=0.051)
-    section = render_page(runs, title="Two").partition('id="headline"')[2].partition("</section>")[0]
+    section = two.text.partition('id="headline"')[2].partition("</section>")[0]
     assert table.caption in section
     assert figures.pair_table(runs[:1]) is None
 
