@@ -25,19 +25,15 @@ def test_a_run_is_exported_to_a_folder_and_to_a_file(workplace: Path) -> None:
 
 
 def test_a_checkpoint_is_exported_beside_its_folder(workplace: Path) -> None:
-    said = succeed("export", "checkpoint=run/checkpoint", "format=pt2", "precision=bfloat16", folder=workplace)
-    assert said.startswith("exported run/checkpoint to run/checkpoint-bfloat16.pt2 (pt2, ")
+    file, words = "run/checkpoint-bfloat16.pt2", ("export", "checkpoint=run/checkpoint", "format=pt2")
+    (workplace / file).write_bytes(b"of another day")
     before = contents(workplace)
-    refuse(
-        *("export", "checkpoint=run/checkpoint", "format=pt2", "precision=bfloat16"),
-        folder=workplace,
-        code=2,
-        names=("run/checkpoint-bfloat16.pt2 is there already", "overwrite=true"),
-    )
-    succeed(
-        *("export", "checkpoint=run/checkpoint", "format=pt2", "precision=bfloat16", "overwrite=true"), folder=workplace
-    )
+    names = (f"{file} is there already", "overwrite=true")
+    refuse(*words, "precision=bfloat16", folder=workplace, code=2, names=names)
+    said = succeed(*words, "precision=bfloat16", "overwrite=true", folder=workplace)
+    assert said.startswith(f"exported run/checkpoint to {file} (pt2, ")
     assert contents(workplace).keys() == before.keys()
+    assert (workplace / file).stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
