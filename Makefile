@@ -41,8 +41,12 @@ demo: $(STAMP)  ## Train CoOadTR-b1 on real recordings, replay the test recordin
 	@$(BIN)/coadtr replay checkpoint=$(RUN)/checkpoint data=$(DATA) out=$(RUN)/replay
 	@$(BIN)/coadtr report $(RUN) out=$(RUN)/report
 
-test: lint types  ## Run all checks, and all tests but the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
+# Types are checked beside the tests, and told after them. Files of tests go out in their order: the doctests, which are
+# short, come last, and the workers end together.
+test: lint  ## Run all checks, and all tests but the slow ones
+	@mkdir -p .mypy_cache; $(BIN)/mypy > .mypy_cache/told 2>&1 & types=$$!; \
+	    OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder; \
+	    tests=$$?; wait $$types; types=$$?; cat .mypy_cache/told; [ $$tests -eq 0 ] && [ $$types -eq 0 ]
 
 test-slow: $(STAMP)  ## Run the slow tests
 	$(BIN)/pytest -m slow

@@ -23,8 +23,7 @@ def push_all(detector: OnlineDetector, frames: NDArray[np.float32]) -> NDArray[n
     return np.stack([detector.push(frame) for frame in frames])
 
 
-@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize(("name", "head"), [*((name, "softmax") for name in PRESETS), ("cooadtr_b1", "sigmoid")])
 def test_answers_equal_forward(
     name: str, head: str, tmp_path: Path, make_model: MakeModel, make_spec: MakeSpec
 ) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from coadtr.data import ScoreJournal, VideoScores, read_scores
 from tests.cli.calling import QUICK, SMALL, Outcome, call, contents, refuse, spawn, succeed
+from tests.cli.conftest import write_store
 from tests.forking import command, forked, side_by_side
 
 if TYPE_CHECKING:
@@ -28,6 +29,22 @@ def report_of(folder: Path, out: str) -> dict[str, Any]:
 
 def scores_of(folder: Path, out: str) -> dict[str, np.ndarray[Any, Any]]:
     return {video.name: video.scores for video in read_scores(folder / out / "scores.h5").videos}
+
+
+@pytest.fixture(scope="module")
+def ahead(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the checkpoint of a model that predicts ahead."""
+    folder = tmp_path_factory.mktemp("ahead")
+    words = ("model=oadtr", f"dataset.path={trained / 'data.h5'}", "trainer.max_epochs=1", "model.decoder_heads=2")
+    succeed("train", *SMALL, *words, "trainer.batch_size=32", "out=run", folder=folder)
+    return folder / "run/checkpoint"
+
+
+@pytest.fixture
+def brief(workplace: Path) -> Path:
+    """Return a folder whose store has a third of the frames."""
+    write_store(workplace / "data.h5", run=3)
+    return workplace
 
 
 def undated(folder: Path, out: str) -> str:
@@ -151,17 +168,15 @@ def test_what_a_detector_settles_on_at_its_first_call_is_found(
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_an_audit_in_few_bytes(workplace: Path, precision: str) -> None:
-    succeed(*UNTIMED, "audit=true", f"precision={precision}", "out=low", folder=workplace)
-    report = report_of(workplace, "low")
+def test_an_audit_in_few_bytes(brief: Path, precision: str) -> None:
+    succeed(*UNTIMED, "audit=true", f"precision={precision}", "out=low", folder=brief)
+    report = report_of(brief, "low")
     assert (report["mode"], report["audit"]["largest_change"]) == ("step", 0.0)
 
 
-def test_what_is_ahead_is_audited_too(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_ahead_is_audited_too(brief: Path, ahead: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from coadtr.models import OadTR  # noqa: PLC0415 - patched below
 
-    words = ("model=oadtr", "dataset.path=data.h5", "out=oadtr", "trainer.max_epochs=1", "model.decoder_heads=2")
-    succeed("train", *SMALL, *words, folder=workplace)
     step_ahead = OadTR.step_ahead
 
     def guessing(model: OadTR, frame: Any, state: Any) -> Any:
@@ -169,8 +184,8 @@ def test_what_is_ahead_is_audited_too(workplace: Path, monkeypatch: pytest.Monke
         return now, torch.randn_like(ahead), state
 
     monkeypatch.setattr(OadTR, "step_ahead", guessing)
-    replay = ("replay", "checkpoint=oadtr/checkpoint", "data=data.h5", "latency=null", "anticipation=true")
-    refuse(*replay, "audit=true", "out=new", folder=workplace, code=1, names=("the score of frame",))
+    replay = ("replay", f"checkpoint={ahead}", "data=data.h5", "latency=null", "anticipation=true")
+    refuse(*replay, "audit=true", "out=new", folder=brief, code=1, names=("the score of frame",))
 
 
 def test_answers_of_other_settings_are_dropped_and_that_is_said(
@@ -204,10 +219,8 @@ def test_smoothing_is_named_and_done_to_the_scores(workplace: Path) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-def test_a_model_that_predicts_ahead_is_scored_for_it(workplace: Path) -> None:
-    words = ("model=oadtr", "dataset.path=data.h5", "out=oadtr", "trainer.max_epochs=1", "model.decoder_heads=2")
-    succeed("train", *SMALL, *words, folder=workplace)
-    replay = ("replay", "checkpoint=oadtr/checkpoint", "data=data.h5", "latency=null", "out=ahead")
+def test_a_model_that_predicts_ahead_is_scored_for_it(workplace: Path, ahead: Path) -> None:
+    replay = ("replay", f"checkpoint={ahead}", "data=data.h5", "latency=null", "out=ahead")
     assert "anticipation" in succeed(*replay, "anticipation=true", folder=workplace)
     report = report_of(workplace, "ahead")
     assert report["mode"] == "step"

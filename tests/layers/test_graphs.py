@@ -35,7 +35,13 @@ BUILDS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "cross_attention_two_widths": (WIDTH + 5 + 3, lambda: Crossed(WINDOW, 5, 3)),
 }
 
-every_layer = pytest.mark.parametrize(("width", "build"), BUILDS.values(), ids=BUILDS.keys())
+# What the others are made of, or are one more of.
+VARIANTS = ("stack_depth_1", "look_ahead_encoder_depth_1", "look_ahead_encoder_depth_2", "cross_attention")
+
+every_layer = pytest.mark.parametrize(
+    ("width", "build"),
+    [pytest.param(*BUILDS[name], marks=[pytest.mark.slow] * (name in VARIANTS), id=name) for name in BUILDS],
+)
 
 
 class Step(nn.Module):

@@ -72,7 +72,7 @@ def test_the_memory_holds_the_decayed_mean_whatever_the_logits(
     torch.testing.assert_close(torch.cat(means), expected, atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("scale", [1, 3, 10, 30])
+@pytest.mark.parametrize("scale", [1, *(pytest.param(scale, marks=pytest.mark.slow) for scale in (3, 10)), 30])
 def test_a_memory_of_thousands_of_frames_stays_exact_in_float32(scale: int) -> None:
     rng, length = np.random.default_rng(scale), 4000
     logits, values = scale * rng.normal(size=length), rng.normal(size=(length, 2))
@@ -220,8 +220,13 @@ def test_every_weight_is_learnt_from_clips_and_from_sequences() -> None:
         assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize(("stride", "decay"), [(1, 0.9), (1, 1.0), (3, 0.9)])
-@pytest.mark.parametrize("loud", [None, 0, 3, 4, 7])
+@pytest.mark.parametrize(
+    ("stride", "decay", "loud"),
+    [
+        *((1, 0.9, loud) for loud in (None, 0, 3, 4, 7)),
+        *((*way, loud) for way in ((1, 1.0), (3, 0.9)) for loud in (None, 3)),
+    ],
+)
 def test_gradients_through_the_smoothed_memory_are_those_of_finite_differences(
     stride: int, decay: float, loud: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
