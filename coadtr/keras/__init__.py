@@ -1,0 +1,43 @@
+"""Continual transformer blocks as Keras 3 layers, for TensorFlow, JAX and PyTorch.
+
+What `continual-transformers-tf` had for TensorFlow 2, and more: single-output and retroactive attention, encoder
+blocks and their stacks, circular positional encoding, delay, and CoOadTR with weights of a checkpoint. Each layer
+answers a clip (``call``), the next frames (``call_steps``) or the next frame (``call_step``) of the streams whose state
+it holds, and offers the step as a pure function (``init_state``, ``stateless_step``). The backend is Keras's: set
+``KERAS_BACKEND`` before the first import.
+"""
+
+from __future__ import annotations
+
+from coadtr.errors import MissingExtraError
+
+try:
+    import keras as _keras
+except ImportError as error:
+    raise MissingExtraError("coadtr.keras needs Keras 3: install the extra, pip install 'coadtr[keras]'") from error
+if not hasattr(_keras, "ops"):
+    raise MissingExtraError(f"coadtr.keras needs Keras 3, this is Keras {_keras.__version__}: pip install 'coadtr[keras]'")
+
+from coadtr.keras.attention import CoSiMultiHeadAttention, RingState
+from coadtr.keras.delay import CoDelay, DelayState
+from coadtr.keras.encoder import CoReTransformerEncoder, CoSiTransformerEncoder, RetroactiveBlockState
+from coadtr.keras.positions import CircularPositionalEncoding, PositionState, cyclic_sinusoidal_table
+from coadtr.keras.retroactive import CoReMultiHeadAttention, RetroactiveState
+from coadtr.keras.streaming import Streaming, compile_step
+
+__all__ = [
+    "CircularPositionalEncoding",
+    "CoDelay",
+    "CoReMultiHeadAttention",
+    "CoReTransformerEncoder",
+    "CoSiMultiHeadAttention",
+    "CoSiTransformerEncoder",
+    "DelayState",
+    "PositionState",
+    "RetroactiveBlockState",
+    "RetroactiveState",
+    "RingState",
+    "Streaming",
+    "compile_step",
+    "cyclic_sinusoidal_table",
+]

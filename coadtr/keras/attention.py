@@ -1,0 +1,432 @@
+"""Single-output attention for Keras: the newest frame attends the last N, at the cost of one new frame a step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from coadtr.errors import ConfigError, ShapeError
+from coadtr.keras.ring import (
+    Tensor,
+    init_ring,
+    read_past,
+    seen_in_order,
+    slots_written,
+    to_slots,
+    to_time_order,
+    write_ring,
+)
+from coadtr.keras.streaming import Streaming, require_frame
+
+__all__ = ["CoSiMultiHeadAttention", "ContinualAttention", "RingState", "attention_weights"]
+
+PARTS = ("query", "value", "key")
+
+
+def attention_weights(logits: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the last dimension without the masked keys; half-precision logits are summed in float32."""
+    dtype = keras.backend.standardize_dtype(logits.dtype)
+    if dtype in ("float16", "bfloat16"):
+        logits = ops.cast(logits, "float32")
+    masked = ops.where(mask, logits, ops.cast(-math.inf, logits.dtype))
+    return ops.cast(ops.softmax(masked, axis=-1), dtype)
+
+
+class RingState(NamedTuple):
+    """What single-output attention remembers of the last N frames, in slot order.
+
+    Attributes:
+        keys: ``(B, N, H, key_dim)``.
+        values: ``(B, N, H, value_dim)``.
+        frames: ``(B,) int32``, frames seen by each stream.
+    """
+
+    keys: Tensor
+    values: Tensor
+    frames: Tensor
+
+
+class ContinualAttention(Streaming, keras.layers.MultiHeadAttention):  # type: ignore[misc]
+    """What the continual forms of ``keras.layers.MultiHeadAttention`` share; see the two that derive from it."""
+
+    def __init__(
+        self,
+        seq_len: int,
+        num_heads: int,
+        key_dim: int,
+        value_dim: int | None = None,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        output_shape: Any = None,
+        attention_axes: Any = None,
+        *,
+        call_mode: Any = "regular",
+        warmup: Any = "mask",
+        save_state: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        name = type(self).__name__
+        if not isinstance(seq_len, int) or isinstance(seq_len, bool) or seq_len < 1:
+            raise ConfigError(f"{name}: seq_len must be a whole number of at least one frame, got {seq_len!r}")
+        axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
+        if axes is not None and tuple(axes) != (1,):
+            raise ConfigError(f"{name} attends over time, axis 1 of (B, T, C); got attention_axes={attention_axes!r}")
+        if kwargs.get("sliding_window") is not None:
+            raise ConfigError(
+                f"{name}: seq_len={seq_len} is the window; leave sliding_window={kwargs['sliding_window']!r} out"
+            )
+        super().__init__(
+            num_heads=num_heads,
+            key_dim=key_dim,
+            value_dim=value_dim,
+            dropout=dropout,
+            use_bias=use_bias,
+            output_shape=output_shape,
+            attention_axes=axes,
+            **kwargs,
+        )
+        self.seq_len = seq_len
+        self._set_up_streaming(call_mode, warmup, save_state)
+
+    @property
+    def warmup_steps(self) -> int:
+        """First steps of a stream that look back on fewer than N frames, N - 1."""
+        return self.seq_len - 1
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes a layer of the same settings."""
+        return {**super().get_config(), "seq_len": self.seq_len, **self._streaming_config()}
+
+    def build(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> None:
+        """Make the weights for queries, values and keys of these shapes, ``(B, T, C)`` each.
+
+        Raises:
+            ShapeError: If one is not of rank 3.
+        """
+        value_shape = query_shape if value_shape is None else value_shape
+        for part, shape in zip(PARTS, (query_shape, value_shape, key_shape), strict=True):
+            if shape is not None and len(shape) != 3:
+                raise ShapeError(
+                    f"{type(self).__name__} takes clips (B, T, C), got {part} of shape {tuple(shape)}; "
+                    "call_step takes single frames (B, C)"
+                )
+        super().build(query_shape, value_shape, key_shape)
+
+    def _parts(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Take apart a query, ``(query, value)`` or ``(query, value, key)``."""
+        given = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+        if not 1 <= len(given) <= 3:
+            raise ShapeError(f"inputs are a query, (query, value) or (query, value, key); got {len(given)} tensors")
+        query, value, key = (*given, None, None)[:3]
+        query = self._cast(query)
+        value = query if value is None else self._cast(value)
+        return query, value, value if key is None else self._cast(key)
+
+    def _project(self, inputs: Any, streams: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Project one frame of each stream: the query, and scaled heads ``(B, H, dim)`` of query, key and value."""
+        parts = self._parts(inputs)
+        for part, x in zip(PARTS, parts, strict=True):
+            require_frame(x, f"{type(self).__name__}.stateless_step ({part})", streams=streams)
+        query, value, key = (x[:, None] for x in parts)
+        q = self._query_dense(query)[:, 0] * self._inverse_sqrt_key_dim
+        return query, q, self._key_dense(key)[:, 0], self._value_dense(value)[:, 0]
+
+    def _merge(self, heads: Tensor, query: Tensor) -> Tensor:
+        """Project heads ``(B, T, H, value_dim)`` to outputs, through the gate if there is one."""
+        if getattr(self, "_use_gate", False):
+            heads = heads * self._gate_dense(query)
+        return self._output_dense(heads)
+
+    def _window(self, query: Any, value: Any, key: Any, masks: dict[str, Any]) -> tuple[Any, Any, Any, dict[str, Any]]:
+        """Keep the last N frames of a clip, and of its masks."""
+        last = slice(-self.seq_len, None)
+        kept = {name: None if mask is None else mask[:, last] for name, mask in masks.items()}
+        return query[:, last], value[:, last], None if key is None else key[:, last], kept
+
+    def _attend_clip(self, *parts: Any, return_attention_scores: bool, **options: Any) -> Any:
+        """Attend as ``MultiHeadAttention`` does."""
+        # Its fused kernel takes values as wide as keys (Keras 3.15 on JAX); asking for scores goes around it.
+        unequal = self.value_dim != self.key_dim
+        outcome = super().call(*parts, return_attention_scores=return_attention_scores or unequal, **options)
+        return outcome[0] if unequal and not return_attention_scores else outcome
+
+    def call_step(
+        self,
+        query: Any,
+        value: Any = None,
+        key: Any = None,
+        attention_mask: Any = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+    ) -> Any:
+        """Take in the next frame of each stream and answer; arguments as :meth:`stateless_step` describes them.
+
+        Returns:
+            The outputs, and the scores if asked for; None in the first :attr:`warmup_steps` steps if :attr:`warmup` is
+            ``"none"``.
+
+        Raises:
+            ShapeError: If a frame is not ``(B, C)``, or of another number of streams than the held state.
+            ConfigError: If it is called inside a compiled function, which would not see the held state change.
+        """
+        parts = self._parts((query, value, key))
+        for part, x in zip(PARTS, parts, strict=True):
+            require_frame(x, f"{type(self).__name__}.call_step ({part})")
+        self._build_for(tuple((x.shape[0], self.seq_len, x.shape[1]) for x in parts))
+        options = {"attention_mask": attention_mask, "return_attention_scores": return_attention_scores}
+        return self._advance(
+            lambda state: self.stateless_step(parts, state, training=training, **options), parts[0]
+        )
+
+    def call_steps(
+        self,
+        query: Any,
+        value: Any = None,
+        key: Any = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+    ) -> Any:
+        """Take in the next T frames of each stream, ``(B, T, C)`` each, and answer for each.
+
+        Returns:
+            ``(B, T, ...)`` outputs, and scores with the steps on axis 2 if asked for; with :attr:`warmup` ``"none"``
+            less the steps without an answer, None if that leaves none.
+
+        Raises:
+            ShapeError: If the frames are not ``(B, T, C)`` with one T, or of another number of streams than the held
+                state.
+            ConfigError: If it is called inside a compiled function, which would not see the held state change.
+        """
+        parts = self._parts((query, value, key))
+        if len({self._count(x) for x in parts}) != 1:
+            found = ", ".join(f"{part} {tuple(x.shape)}" for part, x in zip(PARTS, parts, strict=True))
+            raise ShapeError(f"{type(self).__name__}.call_steps takes as many queries as values and keys; got {found}")
+        self._build_for(tuple(tuple(x.shape) for x in parts))
+        return self._advance(
+            lambda state: self.stateless_steps(
+                parts, state, training=training, return_attention_scores=return_attention_scores
+            ),
+            parts[0],
+            steps=True,
+            axes=(1, 2) if return_attention_scores else None,
+        )
+
+    def _build_for(self, shapes: tuple[Any, ...]) -> None:
+        if not self.built:
+            self.build(*shapes)
+
+
+@keras.saving.register_keras_serializable(package="coadtr")
+class CoSiMultiHeadAttention(ContinualAttention):
+    """Multi-head attention of the newest frame over the last N frames, in place of ``keras.layers.MultiHeadAttention``.
+
+    ::
+
+        call(clip)        (B, T, C) -> (B, 1, E)    the last output of MultiHeadAttention on the last N frames
+        call_step(frame)  (B, C)    -> (B, E)       the same for the N frames that end with this one
+        call_steps        (B, T, C) -> (B, T, E)
+
+    Weights are those of ``MultiHeadAttention``, in its order: ``set_weights(mha.get_weights())`` works. Until a stream has
+    N frames, those that it has are attended (``warmup="mask"``), or it is not answered (``"none"``).
+
+    Args:
+        seq_len: Frames N that a query attends, the newest included.
+        num_heads: Heads H.
+        key_dim: Width of a head's queries and keys.
+        value_dim: Width of a head's values; ``key_dim`` if not given.
+        dropout: Dropout of the attention weights, in training only.
+        use_bias: Whether the projections have biases.
+        output_shape: Output width E; the query's if not given.
+        attention_axes: None or 1; time is the axis that is attended.
+        call_mode: What calling the layer does: ``"regular"`` (a clip), ``"steps"`` or ``"step"``.
+        warmup: ``"mask"`` or ``"none"``.
+        save_state: Save the held state with the weights.
+        **kwargs: What ``MultiHeadAttention`` takes besides (initializers, regularizers, ``use_gate``, ``name``, ...).
+
+    Raises:
+        ConfigError: If ``seq_len`` is below one, another axis is asked for, or ``sliding_window`` is given.
+
+    Source: Hedegaard et al., ICLR 2023, eq. 7-8 and Fig. 2.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> layer = CoSiMultiHeadAttention(seq_len=4, num_heads=2, key_dim=3)
+        >>> frames = np.random.default_rng(0).normal(size=(1, 9, 5)).astype("float32")
+        >>> steps = layer.call_steps(frames, frames)
+        >>> clip = layer(frames[:, 5:], frames[:, 5:])
+        >>> bool(keras.ops.max(keras.ops.abs(steps[:, -1:] - clip)) < 1e-5)
+        True
+    """
+
+    def init_state(self, batch_size: int = 1) -> RingState:
+        """Return the state of ``batch_size`` streams that have seen no frame."""
+        return RingState(
+            init_ring(batch_size, self.seq_len, (self.num_heads, self.key_dim), self.compute_dtype),
+            init_ring(batch_size, self.seq_len, (self.num_heads, self.value_dim), self.compute_dtype),
+            ops.zeros((batch_size,), dtype="int32"),
+        )
+
+    def call(
+        self,
+        query: Any,
+        value: Any,
+        key: Any = None,
+        query_mask: Any = None,  # noqa: ARG002 (Keras gives it by name; the newest frame is always answered)
+        value_mask: Any = None,
+        key_mask: Any = None,
+        attention_mask: Any = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+        use_causal_mask: bool = False,  # noqa: ARG002 (nothing lies after the newest frame)
+    ) -> Any:
+        """Answer for the last frame of a clip, which attends the clip's last N frames.
+
+        Args:
+            query: ``(B, T, C)``.
+            value: ``(B, T, C)``.
+            key: ``(B, T, C)``; ``value`` if not given.
+            query_mask: Has no effect: the newest frame is always answered.
+            value_mask: ``(B, T) bool``, false where a frame does not exist.
+            key_mask: The same, of keys.
+            attention_mask: ``(B, T, T) bool``; its last row counts.
+            return_attention_scores: Return ``(B, H, 1, min(T, N))`` scores as well.
+            training: Whether dropout is on.
+            use_causal_mask: Has no effect: nothing lies after the newest frame.
+
+        Returns:
+            ``(B, 1, E)``.
+        """
+        query, value, key, masks = self._window(query, value, key, {"value_mask": value_mask, "key_mask": key_mask})
+        if attention_mask is not None:
+            attention_mask = attention_mask[:, -1:, -self.seq_len :]
+        return self._attend_clip(
+            query[:, -1:],
+            value,
+            key,
+            attention_mask=attention_mask,
+            return_attention_scores=return_attention_scores,
+            training=training,
+            **masks,
+        )
+
+    def stateless_step(
+        self,
+        inputs: Any,
+        state: RingState,
+        *,
+        attention_mask: Any = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+    ) -> tuple[Any, RingState]:
+        """Take in one frame of each stream and answer for it, as a pure function.
+
+        Args:
+            inputs: A frame ``(B, C)``, or a tuple of query, value and, if it differs, key.
+            state: State of B streams.
+            attention_mask: ``(B, 1, N) bool`` over the last N frames, oldest first; at least the newest stays.
+            return_attention_scores: Return ``(B, H, N)`` scores as well, oldest first, zero where there is no frame.
+            training: Whether dropout is on.
+
+        Returns:
+            ``(B, E)``, or that and the scores, and the state after the frame.
+
+        Raises:
+            ShapeError: If a frame is not ``(B, C)``.
+        """
+        query, q, k, v = self._project(inputs, state.frames.shape[0])
+        keys, values = write_ring(state.keys, k, state.frames), write_ring(state.values, v, state.frames)
+        frames = state.frames + 1
+        seen = slots_written(frames, self.seq_len)[:, None]
+        if attention_mask is not None:
+            seen = ops.logical_and(seen, to_slots(ops.cast(attention_mask, "bool"), frames))
+        scores = attention_weights(ops.einsum("bhd,bnhd->bhn", q, keys), seen)
+        kept = self._dropout_layer(scores, training=training) if self._dropout else scores
+        answer = self._merge(ops.einsum("bhn,bnhd->bhd", kept, values)[:, None], query)[:, 0]
+        after = RingState(keys, values, frames)
+        return ((answer, to_time_order(scores, frames, axis=2)) if return_attention_scores else answer), after
+
+    def stateless_steps(
+        self,
+        inputs: Any,
+        state: RingState,
+        *,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+    ) -> tuple[Any, RingState]:
+        """Take in T frames of each stream and answer for each: equal to T steps, in matrix products of N frames.
+
+        Args:
+            inputs: Frames ``(B, T, C)``, or a tuple of query, value and, if it differs, key.
+            state: State of B streams.
+            return_attention_scores: Return ``(B, H, T, N)`` scores as well, oldest first.
+            training: Whether dropout is on.
+
+        Returns:
+            ``(B, T, E)``, or that and the scores, and the state after the frames.
+        """
+        query, value, key = self._parts(inputs)
+        count, past = self._count(query), self.seq_len - 1
+        q = self._query_dense(query) * self._inverse_sqrt_key_dim
+        k = ops.concatenate([read_past(state.keys, state.frames), self._key_dense(key)], axis=1)
+        v = ops.concatenate([read_past(state.values, state.frames), self._value_dense(value)], axis=1)
+        begun = ops.ones((1, count), dtype="bool") & (state.frames[:, None] >= 0)
+        exists = ops.concatenate([seen_in_order(state.frames, self.seq_len)[:, 1:], begun], axis=1)
+        blocks = [
+            self._attend_block(q[:, first:end], k[:, first : end + past], v[:, first : end + past],
+                               exists[:, first : end + past], training)
+            for first, end in _spans(count, self.seq_len)
+        ]
+        answers = self._merge(ops.concatenate([heads for heads, _ in blocks], axis=1), query)
+        frames = state.frames + count
+        # The last N entries in time order, put where their frames belong.
+        keys, values = (to_slots(part[:, -self.seq_len :], frames, axis=1) for part in (k, v))
+        after = RingState(keys, values, frames)
+        if return_attention_scores:
+            return (answers, ops.concatenate([scores for _, scores in blocks], axis=2)), after
+        return answers, after
+
+    def _attend_block(
+        self, q: Tensor, k: Tensor, v: Tensor, exists: Tensor, training: bool | None
+    ) -> tuple[Tensor, Tensor]:
+        """Attend under the band mask 0 <= t - s < N: heads ``(B, n, H, dim)`` and scores ``(B, H, n, N)``."""
+        count, window = q.shape[1], self.seq_len
+        age = ops.arange(count + window - 1)[None] - ops.arange(count)[:, None]
+        band = ops.logical_and(age >= 0, age < window)
+        mask = ops.logical_and(band[None, None], exists[:, None, None])
+        scores = attention_weights(ops.einsum("bthd,bshd->bhts", q, k), mask)
+        kept = self._dropout_layer(scores, training=training) if self._dropout else scores
+        heads = ops.einsum("bhts,bshd->bthd", kept, v)
+        index = ops.arange(count)[:, None] + ops.arange(window)[None]
+        return heads, ops.take_along_axis(scores, index[None, None], axis=3)
+
+    def call_sequence(self, inputs: Any, *, training: bool | None = None) -> Tensor:
+        """Answer all frames of whole streams, ``(B, T, C)``: what T steps from a fresh state answer."""
+        batch = ops.shape(self._parts(inputs)[0])[0]
+        answers, _ = self.stateless_steps(inputs, self.init_state(batch), training=training)
+        return answers
+
+    def compute_mask(self, _inputs: Any, previous_mask: Any = None) -> None:  # noqa: ARG002
+        """Return None: the one answer is never masked."""
+        return None
+
+    def compute_output_shape(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> tuple[Any, ...]:
+        """Return ``(B, 1, E)``."""
+        value_shape = query_shape if value_shape is None else value_shape
+        batch, _, *width = super().compute_output_shape(query_shape, value_shape, key_shape)
+        return (batch, 1, *width)
+
+    def compute_output_spec(self, query: Any, value: Any, key: Any = None, **options: Any) -> Any:
+        """Return the outputs as symbolic tensors."""
+        shape = self.compute_output_shape(query.shape, value.shape, None if key is None else key.shape)
+        output = keras.KerasTensor(shape, dtype=self.compute_dtype)
+        if not options.get("return_attention_scores"):
+            return output
+        keys = None if value.shape[1] is None else min(value.shape[1], self.seq_len)
+        return output, keras.KerasTensor((shape[0], self.num_heads, 1, keys), dtype=self.compute_dtype)
+
+
+def _spans(count: int, length: int) -> list[tuple[int, int]]:
+    return [(first, min(first + length, count)) for first in range(0, count, length)]

@@ -1,0 +1,194 @@
+"""Circular positional encoding for Keras: position p of a stream uses embedding p mod P."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from coadtr.errors import ConfigError, ShapeError
+from coadtr.keras.ring import Tensor
+from coadtr.keras.streaming import Streaming, require_frame
+
+__all__ = ["CircularPositionalEncoding", "PositionState", "cyclic_sinusoidal_table"]
+
+
+def cyclic_sinusoidal_table(length: int, dim: int) -> NDArray[np.float32]:
+    """Make the cyclic sinusoidal code, in which the last position is as near to the first as to the one before it.
+
+    The same table as `coadtr.layers.cyclic_sinusoidal_table` makes, which describes it.
+
+    Args:
+        length: Positions P of one cycle.
+        dim: Embedding width E, even.
+
+    Returns:
+        ``(P, E) float32``.
+
+    Raises:
+        ConfigError: If ``length`` is below 2 or ``dim`` is not even and positive.
+
+    Source: Ma et al., NeurIPS 2021 (arXiv 2110.02544), section 4.1.
+
+    Example:
+        >>> cyclic_sinusoidal_table(127, 32).shape
+        (127, 32)
+    """
+    if length < 2 or dim < 2 or dim % 2:
+        raise ConfigError(
+            f"a cyclic sinusoidal code needs length >= 2 and an even dim >= 2, got length={length}, dim={dim}"
+        )
+    half = dim // 2
+    shortest = length ** (1 / half)
+    # Periods are whole positions, spread evenly and cut off, not rounded: published tables were made so.
+    periods = [int(shortest + (length - shortest) * k / (half - 1)) if half > 1 else int(shortest) for k in range(half)]
+    periods[-1] = length if half > 1 else periods[-1]
+    columns = []
+    for channel in range(dim):
+        group = channel // 3 * 3 + 1
+        period = periods[group] if group < half else periods[-1]
+        phase = 0.0 if channel <= half else -2 * math.pi * (channel - half) / half
+        span = math.ceil(length / period) * period
+        # The published grid has steps of 0.01 positions and is sampled at P evenly spaced, cut-off indices.
+        grid = math.ceil(span / 0.01 - 1e-9)
+        index = np.array([p * grid // length for p in range(length)], dtype=np.float64)
+        triangle = np.abs((index * 0.01) % (2 * period) - period)
+        angle = 2 * math.pi / period * triangle + phase
+        columns.append(np.cos(angle) if channel % 2 else np.sin(angle))
+    table = np.stack(columns, axis=1).astype(np.float32)
+    smooth = np.stack([np.roll(table, shift, axis=0) for shift in (2, 1, 0, -1, -2)]).mean(0)
+    return np.asarray(smooth - table.mean(0), dtype=np.float32)
+
+
+class PositionState(NamedTuple):
+    """What a positional encoding remembers.
+
+    Attributes:
+        frames: ``(B,) int32``, frames seen by each stream: the position of the next.
+    """
+
+    frames: Tensor
+
+
+@keras.saving.register_keras_serializable(package="coadtr")
+class CircularPositionalEncoding(Streaming, keras.layers.Layer):  # type: ignore[misc]
+    """Add the embedding of position p mod P to the frame with index p.
+
+    ::
+
+        call(clip)        (B, T, E) -> (B, T, E)   positions 0 .. T-1, or from first_frame on; no memory is changed
+        call_step(frame)  (B, E)    -> (B, E)      the position of this frame in its stream
+
+    Args:
+        max_len: Embeddings P of one cycle; 2 N - 1 makes all offsets inside a window of N frames distinct.
+        embed_dim: Width E.
+        kind: ``"learned"`` (a trained table) or ``"fixed"`` (:func:`cyclic_sinusoidal_table`).
+        call_mode: What calling the layer does: ``"regular"`` (a clip), ``"steps"`` or ``"step"``.
+        save_state: Save the held state with the weights.
+        **kwargs: What Keras layers take (``name``, ``dtype``, ...).
+
+    Raises:
+        ConfigError: If ``kind`` is unknown or a size is out of range.
+
+    Source: Hedegaard et al., ICLR 2023, section 3.5, eq. 12-13.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> encode = CircularPositionalEncoding(5, 4, kind="fixed")
+        >>> codes = keras.ops.convert_to_numpy(encode(np.zeros((1, 8, 4), "float32")))
+        >>> bool((codes[:, 2] == codes[:, 7]).all())
+        True
+    """
+
+    def __init__(
+        self,
+        max_len: int,
+        embed_dim: int,
+        kind: Literal["learned", "fixed"] = "learned",
+        *,
+        call_mode: Any = "regular",
+        save_state: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if kind not in ("learned", "fixed"):
+            raise ConfigError(f"kind must be 'learned' or 'fixed', got {kind!r}")
+        if max_len < 1 or embed_dim < 1:
+            raise ConfigError(
+                f"a circular encoding needs at least one embedding and channel, got max_len={max_len}, "
+                f"embed_dim={embed_dim}"
+            )
+        super().__init__(**kwargs)
+        self.max_len, self.embed_dim, self.kind = max_len, embed_dim, kind
+        self.supports_masking = True
+        self._fixed = cyclic_sinusoidal_table(max_len, embed_dim) if kind == "fixed" else None
+        self._set_up_streaming(call_mode, "mask", save_state)
+
+    @property
+    def warmup_steps(self) -> int:
+        """None: every frame has a position."""
+        return 0
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes a layer of the same settings."""
+        own = {"max_len": self.max_len, "embed_dim": self.embed_dim, "kind": self.kind}
+        return {**super().get_config(), **own, "call_mode": self.call_mode, "save_state": self.save_state}
+
+    def build(self, input_shape: Any) -> None:
+        """Make the table.
+
+        Raises:
+            ShapeError: If the input's width is another than E.
+        """
+        if input_shape[-1] != self.embed_dim:
+            raise ShapeError(f"CircularPositionalEncoding takes {self.embed_dim} channels, got shape {tuple(input_shape)}")
+        fixed = self._fixed
+        self.table = self.add_weight(
+            name="table",
+            shape=(self.max_len, self.embed_dim),
+            initializer="random_normal" if fixed is None else lambda *_args, **_kwargs: ops.convert_to_tensor(fixed),
+            trainable=fixed is None,
+        )
+
+    def init_state(self, batch_size: int = 1) -> PositionState:
+        """Return the state of ``batch_size`` streams that have seen no frame."""
+        return PositionState(ops.zeros((batch_size,), dtype="int32"))
+
+    def encode(self, x: Tensor, frame_index: Tensor) -> Tensor:
+        """Add to ``(..., E)`` the embeddings of frames ``(...) int32``."""
+        return x + ops.cast(ops.take(self.table, frame_index % self.max_len, axis=0), x.dtype)
+
+    def call(self, inputs: Any, first_frame: Any = None) -> Tensor:
+        """Encode clips ``(B, T, E)`` whose first frames have the index ``first_frame`` ``(B,)``, or 0."""
+        index = ops.arange(ops.shape(inputs)[1], dtype="int32")[None]
+        if first_frame is not None:
+            index = index + ops.cast(ops.convert_to_tensor(first_frame), "int32")[:, None]
+        return self.encode(inputs, index)
+
+    def stateless_step(
+        self, inputs: Any, state: PositionState, *, training: bool | None = None  # noqa: ARG002
+    ) -> tuple[Tensor, PositionState]:
+        """Encode the next frame of each stream, ``(B, E)``, as a pure function.
+
+        Raises:
+            ShapeError: If the frame is not ``(B, E)``.
+        """
+        inputs = self._cast(inputs)
+        require_frame(inputs, "CircularPositionalEncoding.stateless_step", streams=state.frames.shape[0])
+        return self.encode(inputs, state.frames), PositionState(state.frames + 1)
+
+    def stateless_steps(
+        self, inputs: Any, state: PositionState, *, training: bool | None = None  # noqa: ARG002
+    ) -> tuple[Tensor, PositionState]:
+        """Encode the next T frames of each stream, ``(B, T, E)``, as a pure function."""
+        inputs = self._cast(inputs)
+        count = self._count(inputs)
+        index = state.frames[:, None] + ops.arange(count, dtype="int32")[None]
+        return self.encode(inputs, index), PositionState(state.frames + count)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the input's shape."""
+        return input_shape
