@@ -16,28 +16,45 @@ try:
 except ImportError as error:
     raise MissingExtraError("coadtr.keras needs Keras 3: install the extra, pip install 'coadtr[keras]'") from error
 if not hasattr(_keras, "ops"):
-    raise MissingExtraError(f"coadtr.keras needs Keras 3, this is Keras {_keras.__version__}: pip install 'coadtr[keras]'")
+    raise MissingExtraError(
+        f"coadtr.keras needs Keras 3, this is Keras {_keras.__version__}: pip install 'coadtr[keras]'"
+    )
 
 from coadtr.keras.attention import CoSiMultiHeadAttention, RingState
+from coadtr.keras.checkpoint import Checkpoint, load, load_weights, save, state_dict
 from coadtr.keras.delay import CoDelay, DelayState
 from coadtr.keras.encoder import CoReTransformerEncoder, CoSiTransformerEncoder, RetroactiveBlockState
+from coadtr.keras.model import CoOadTR
 from coadtr.keras.positions import CircularPositionalEncoding, PositionState, cyclic_sinusoidal_table
 from coadtr.keras.retroactive import CoReMultiHeadAttention, RetroactiveState
+from coadtr.keras.stack import CoSiTransformerStack, CoTransformerEncoder, StackState
 from coadtr.keras.streaming import Streaming, compile_step
+from coadtr.keras.weights import from_torch, to_torch
 
 __all__ = [
+    "Checkpoint",
     "CircularPositionalEncoding",
     "CoDelay",
+    "CoOadTR",
     "CoReMultiHeadAttention",
     "CoReTransformerEncoder",
     "CoSiMultiHeadAttention",
     "CoSiTransformerEncoder",
+    "CoSiTransformerStack",
+    "CoTransformerEncoder",
     "DelayState",
     "PositionState",
     "RetroactiveBlockState",
     "RetroactiveState",
     "RingState",
+    "StackState",
     "Streaming",
     "compile_step",
     "cyclic_sinusoidal_table",
+    "from_torch",
+    "load",
+    "load_weights",
+    "save",
+    "state_dict",
+    "to_torch",
 ]

@@ -177,9 +177,7 @@ class ContinualAttention(Streaming, keras.layers.MultiHeadAttention):  # type: i
             require_frame(x, f"{type(self).__name__}.call_step ({part})")
         self._build_for(tuple((x.shape[0], self.seq_len, x.shape[1]) for x in parts))
         options = {"attention_mask": attention_mask, "return_attention_scores": return_attention_scores}
-        return self._advance(
-            lambda state: self.stateless_step(parts, state, training=training, **options), parts[0]
-        )
+        return self._advance(lambda state: self.stateless_step(parts, state, training=training, **options), parts[0])
 
     def call_steps(
         self,
@@ -375,8 +373,13 @@ class CoSiMultiHeadAttention(ContinualAttention):
         begun = ops.ones((1, count), dtype="bool") & (state.frames[:, None] >= 0)
         exists = ops.concatenate([seen_in_order(state.frames, self.seq_len)[:, 1:], begun], axis=1)
         blocks = [
-            self._attend_block(q[:, first:end], k[:, first : end + past], v[:, first : end + past],
-                               exists[:, first : end + past], training)
+            self._attend_block(
+                q[:, first:end],
+                k[:, first : end + past],
+                v[:, first : end + past],
+                exists[:, first : end + past],
+                training,
+            )
             for first, end in _spans(count, self.seq_len)
         ]
         answers = self._merge(ops.concatenate([heads for heads, _ in blocks], axis=1), query)
@@ -410,7 +413,7 @@ class CoSiMultiHeadAttention(ContinualAttention):
 
     def compute_mask(self, _inputs: Any, previous_mask: Any = None) -> None:  # noqa: ARG002
         """Return None: the one answer is never masked."""
-        return None
+        return
 
     def compute_output_shape(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> tuple[Any, ...]:
         """Return ``(B, 1, E)``."""

@@ -110,7 +110,11 @@ class CoDelay(Streaming, keras.layers.Layer):  # type: ignore[misc]
         return self._advance(lambda state: self.stateless_step(inputs, state, training=training), inputs)
 
     def stateless_step(
-        self, inputs: Any, state: DelayState, *, training: bool | None = None  # noqa: ARG002
+        self,
+        inputs: Any,
+        state: DelayState,
+        *,
+        training: bool | None = None,  # noqa: ARG002
     ) -> tuple[Tensor, DelayState]:
         """Take in a frame of each stream, ``(B, ...)``, and answer with the one k steps before, as a pure function.
 

@@ -13,7 +13,7 @@ from coadtr.keras.retroactive import CoReMultiHeadAttention, RetroactiveState
 from coadtr.keras.ring import Tensor, init_ring, seen_in_order, to_time_order, write_ring
 from coadtr.keras.streaming import Streaming, require_frame
 
-__all__ = ["ContinualBlock", "CoReTransformerEncoder", "CoSiTransformerEncoder", "RetroactiveBlockState"]
+__all__ = ["CoReTransformerEncoder", "CoSiTransformerEncoder", "ContinualBlock", "RetroactiveBlockState"]
 
 
 class ContinualBlock(Streaming, keras.layers.Layer):  # type: ignore[misc]
@@ -182,7 +182,7 @@ class CoSiTransformerEncoder(ContinualBlock):
 
     def compute_mask(self, _inputs: Any, previous_mask: Any = None) -> None:  # noqa: ARG002
         """Return None: the one answer is never masked."""
-        return None
+        return
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         """Return ``(B, 1, E)``."""

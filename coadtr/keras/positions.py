@@ -144,7 +144,9 @@ class CircularPositionalEncoding(Streaming, keras.layers.Layer):  # type: ignore
             ShapeError: If the input's width is another than E.
         """
         if input_shape[-1] != self.embed_dim:
-            raise ShapeError(f"CircularPositionalEncoding takes {self.embed_dim} channels, got shape {tuple(input_shape)}")
+            raise ShapeError(
+                f"CircularPositionalEncoding takes {self.embed_dim} channels, got shape {tuple(input_shape)}"
+            )
         fixed = self._fixed
         self.table = self.add_weight(
             name="table",
@@ -169,7 +171,11 @@ class CircularPositionalEncoding(Streaming, keras.layers.Layer):  # type: ignore
         return self.encode(inputs, index)
 
     def stateless_step(
-        self, inputs: Any, state: PositionState, *, training: bool | None = None  # noqa: ARG002
+        self,
+        inputs: Any,
+        state: PositionState,
+        *,
+        training: bool | None = None,  # noqa: ARG002
     ) -> tuple[Tensor, PositionState]:
         """Encode the next frame of each stream, ``(B, E)``, as a pure function.
 
@@ -181,7 +187,11 @@ class CircularPositionalEncoding(Streaming, keras.layers.Layer):  # type: ignore
         return self.encode(inputs, state.frames), PositionState(state.frames + 1)
 
     def stateless_steps(
-        self, inputs: Any, state: PositionState, *, training: bool | None = None  # noqa: ARG002
+        self,
+        inputs: Any,
+        state: PositionState,
+        *,
+        training: bool | None = None,  # noqa: ARG002
     ) -> tuple[Tensor, PositionState]:
         """Encode the next T frames of each stream, ``(B, T, E)``, as a pure function."""
         inputs = self._cast(inputs)

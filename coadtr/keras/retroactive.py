@@ -135,8 +135,7 @@ class CoReMultiHeadAttention(ContinualAttention):
         _, q, k, v = self._project(inputs, state.frames.shape[0])
         before, frames = state.frames, state.frames + 1
         queries, keys, values = (
-            write_ring(ring, entry, before)
-            for ring, entry in ((state.queries, q), (state.keys, k), (state.values, v))
+            write_ring(ring, entry, before) for ring, entry in ((state.queries, q), (state.keys, k), (state.values, v))
         )
         row = ops.einsum("bhd,bnhd->bhn", q, keys)[:, :, None]
         column = ops.einsum("bnhd,bhd->bhn", queries, k)[..., None]

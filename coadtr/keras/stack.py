@@ -42,7 +42,11 @@ class BlockStack(Streaming, keras.layers.Layer):  # type: ignore[misc]
             raise ConfigError(f"{type(self).__name__}: depth must be a whole number of at least 1, got {depth!r}")
         super().__init__(name=name, dtype=dtype, trainable=trainable)
         self.depth, self.seq_len, self.embed_dim, self.num_heads, self.ff_dim = (
-            depth, seq_len, embed_dim, num_heads, ff_dim,
+            depth,
+            seq_len,
+            embed_dim,
+            num_heads,
+            ff_dim,
         )
         self.supports_masking = True
         self._block = dict(block)
@@ -70,7 +74,7 @@ class BlockStack(Streaming, keras.layers.Layer):  # type: ignore[misc]
 
     def compute_mask(self, _inputs: Any, previous_mask: Any = None) -> None:  # noqa: ARG002
         """Return None: the one answer is never masked."""
-        return None
+        return
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         """Return ``(B, 1, E)``."""

@@ -36,7 +36,9 @@ def require_frame(x: Tensor, what: str, *, streams: int | None = None) -> None:
         ShapeError: If it is not.
     """
     if len(x.shape) != 2:
-        raise ShapeError(f"{what} takes one frame per stream, (B, C); got {tuple(x.shape)}: use call_steps for (B, T, C)")
+        raise ShapeError(
+            f"{what} takes one frame per stream, (B, C); got {tuple(x.shape)}: use call_steps for (B, T, C)"
+        )
     if streams is not None and x.shape[0] is not None and x.shape[0] != streams:
         raise ShapeError(
             f"{what} got frames of {x.shape[0]} streams with a state of {streams}; "
