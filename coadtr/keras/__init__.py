@@ -22,13 +22,14 @@ if not hasattr(_keras, "ops"):
 
 from coadtr.keras.attention import CoSiMultiHeadAttention, RingState
 from coadtr.keras.checkpoint import Checkpoint, load, load_weights, save, state_dict
+from coadtr.keras.compiled import compile_step
 from coadtr.keras.delay import CoDelay, DelayState
 from coadtr.keras.encoder import CoReTransformerEncoder, CoSiTransformerEncoder, RetroactiveBlockState
 from coadtr.keras.model import CoOadTR
 from coadtr.keras.positions import CircularPositionalEncoding, PositionState, cyclic_sinusoidal_table
 from coadtr.keras.retroactive import CoReMultiHeadAttention, RetroactiveState
 from coadtr.keras.stack import CoSiTransformerStack, CoTransformerEncoder, StackState
-from coadtr.keras.streaming import Streaming, compile_step
+from coadtr.keras.streaming import Streaming
 from coadtr.keras.weights import from_torch, to_torch
 
 __all__ = [

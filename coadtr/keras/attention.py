@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
-from coadtr.errors import ConfigError, ShapeError
+from coadtr.keras.multi_head import ContinualAttention, attention_weights
 from coadtr.keras.ring import (
     Tensor,
     init_ring,
@@ -19,20 +18,8 @@ from coadtr.keras.ring import (
     to_time_order,
     write_ring,
 )
-from coadtr.keras.streaming import Streaming, require_frame
 
-__all__ = ["CoSiMultiHeadAttention", "ContinualAttention", "RingState", "attention_weights"]
-
-PARTS = ("query", "value", "key")
-
-
-def attention_weights(logits: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the last dimension without the masked keys; half-precision logits are summed in float32."""
-    dtype = keras.backend.standardize_dtype(logits.dtype)
-    if dtype in ("float16", "bfloat16"):
-        logits = ops.cast(logits, "float32")
-    masked = ops.where(mask, logits, ops.cast(-math.inf, logits.dtype))
-    return ops.cast(ops.softmax(masked, axis=-1), dtype)
+__all__ = ["CoSiMultiHeadAttention", "RingState"]
 
 
 class RingState(NamedTuple):
@@ -49,174 +36,6 @@ class RingState(NamedTuple):
     frames: Tensor
 
 
-class ContinualAttention(Streaming, keras.layers.MultiHeadAttention):  # type: ignore[misc]
-    """What the continual forms of ``keras.layers.MultiHeadAttention`` share; see the two that derive from it."""
-
-    def __init__(
-        self,
-        seq_len: int,
-        num_heads: int,
-        key_dim: int,
-        value_dim: int | None = None,
-        dropout: float = 0.0,
-        use_bias: bool = True,
-        output_shape: Any = None,
-        attention_axes: Any = None,
-        *,
-        call_mode: Any = "regular",
-        warmup: Any = "mask",
-        save_state: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        name = type(self).__name__
-        if not isinstance(seq_len, int) or isinstance(seq_len, bool) or seq_len < 1:
-            raise ConfigError(f"{name}: seq_len must be a whole number of at least one frame, got {seq_len!r}")
-        axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
-        if axes is not None and tuple(axes) != (1,):
-            raise ConfigError(f"{name} attends over time, axis 1 of (B, T, C); got attention_axes={attention_axes!r}")
-        if kwargs.get("sliding_window") is not None:
-            raise ConfigError(
-                f"{name}: seq_len={seq_len} is the window; leave sliding_window={kwargs['sliding_window']!r} out"
-            )
-        super().__init__(
-            num_heads=num_heads,
-            key_dim=key_dim,
-            value_dim=value_dim,
-            dropout=dropout,
-            use_bias=use_bias,
-            output_shape=output_shape,
-            attention_axes=axes,
-            **kwargs,
-        )
-        self.seq_len = seq_len
-        self._set_up_streaming(call_mode, warmup, save_state)
-
-    @property
-    def warmup_steps(self) -> int:
-        """First steps of a stream that look back on fewer than N frames, N - 1."""
-        return self.seq_len - 1
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what makes a layer of the same settings."""
-        return {**super().get_config(), "seq_len": self.seq_len, **self._streaming_config()}
-
-    def build(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> None:
-        """Make the weights for queries, values and keys of these shapes, ``(B, T, C)`` each.
-
-        Raises:
-            ShapeError: If one is not of rank 3.
-        """
-        value_shape = query_shape if value_shape is None else value_shape
-        for part, shape in zip(PARTS, (query_shape, value_shape, key_shape), strict=True):
-            if shape is not None and len(shape) != 3:
-                raise ShapeError(
-                    f"{type(self).__name__} takes clips (B, T, C), got {part} of shape {tuple(shape)}; "
-                    "call_step takes single frames (B, C)"
-                )
-        super().build(query_shape, value_shape, key_shape)
-
-    def _parts(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Take apart a query, ``(query, value)`` or ``(query, value, key)``."""
-        given = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
-        if not 1 <= len(given) <= 3:
-            raise ShapeError(f"inputs are a query, (query, value) or (query, value, key); got {len(given)} tensors")
-        query, value, key = (*given, None, None)[:3]
-        query = self._cast(query)
-        value = query if value is None else self._cast(value)
-        return query, value, value if key is None else self._cast(key)
-
-    def _project(self, inputs: Any, streams: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Project one frame of each stream: the query, and scaled heads ``(B, H, dim)`` of query, key and value."""
-        parts = self._parts(inputs)
-        for part, x in zip(PARTS, parts, strict=True):
-            require_frame(x, f"{type(self).__name__}.stateless_step ({part})", streams=streams)
-        query, value, key = (x[:, None] for x in parts)
-        q = self._query_dense(query)[:, 0] * self._inverse_sqrt_key_dim
-        return query, q, self._key_dense(key)[:, 0], self._value_dense(value)[:, 0]
-
-    def _merge(self, heads: Tensor, query: Tensor) -> Tensor:
-        """Project heads ``(B, T, H, value_dim)`` to outputs, through the gate if there is one."""
-        if getattr(self, "_use_gate", False):
-            heads = heads * self._gate_dense(query)
-        return self._output_dense(heads)
-
-    def _window(self, query: Any, value: Any, key: Any, masks: dict[str, Any]) -> tuple[Any, Any, Any, dict[str, Any]]:
-        """Keep the last N frames of a clip, and of its masks."""
-        last = slice(-self.seq_len, None)
-        kept = {name: None if mask is None else mask[:, last] for name, mask in masks.items()}
-        return query[:, last], value[:, last], None if key is None else key[:, last], kept
-
-    def _attend_clip(self, *parts: Any, return_attention_scores: bool, **options: Any) -> Any:
-        """Attend as ``MultiHeadAttention`` does."""
-        # Its fused kernel takes values as wide as keys (Keras 3.15 on JAX); asking for scores goes around it.
-        unequal = self.value_dim != self.key_dim
-        outcome = super().call(*parts, return_attention_scores=return_attention_scores or unequal, **options)
-        return outcome[0] if unequal and not return_attention_scores else outcome
-
-    def call_step(
-        self,
-        query: Any,
-        value: Any = None,
-        key: Any = None,
-        attention_mask: Any = None,
-        return_attention_scores: bool = False,
-        training: bool | None = None,
-    ) -> Any:
-        """Take in the next frame of each stream and answer; arguments as :meth:`stateless_step` describes them.
-
-        Returns:
-            The outputs, and the scores if asked for; None in the first :attr:`warmup_steps` steps if :attr:`warmup` is
-            ``"none"``.
-
-        Raises:
-            ShapeError: If a frame is not ``(B, C)``, or of another number of streams than the held state.
-            ConfigError: If it is called inside a compiled function, which would not see the held state change.
-        """
-        parts = self._parts((query, value, key))
-        for part, x in zip(PARTS, parts, strict=True):
-            require_frame(x, f"{type(self).__name__}.call_step ({part})")
-        self._build_for(tuple((x.shape[0], self.seq_len, x.shape[1]) for x in parts))
-        options = {"attention_mask": attention_mask, "return_attention_scores": return_attention_scores}
-        return self._advance(lambda state: self.stateless_step(parts, state, training=training, **options), parts[0])
-
-    def call_steps(
-        self,
-        query: Any,
-        value: Any = None,
-        key: Any = None,
-        return_attention_scores: bool = False,
-        training: bool | None = None,
-    ) -> Any:
-        """Take in the next T frames of each stream, ``(B, T, C)`` each, and answer for each.
-
-        Returns:
-            ``(B, T, ...)`` outputs, and scores with the steps on axis 2 if asked for; with :attr:`warmup` ``"none"``
-            less the steps without an answer, None if that leaves none.
-
-        Raises:
-            ShapeError: If the frames are not ``(B, T, C)`` with one T, or of another number of streams than the held
-                state.
-            ConfigError: If it is called inside a compiled function, which would not see the held state change.
-        """
-        parts = self._parts((query, value, key))
-        if len({self._count(x) for x in parts}) != 1:
-            found = ", ".join(f"{part} {tuple(x.shape)}" for part, x in zip(PARTS, parts, strict=True))
-            raise ShapeError(f"{type(self).__name__}.call_steps takes as many queries as values and keys; got {found}")
-        self._build_for(tuple(tuple(x.shape) for x in parts))
-        return self._advance(
-            lambda state: self.stateless_steps(
-                parts, state, training=training, return_attention_scores=return_attention_scores
-            ),
-            parts[0],
-            steps=True,
-            axes=(1, 2) if return_attention_scores else None,
-        )
-
-    def _build_for(self, shapes: tuple[Any, ...]) -> None:
-        if not self.built:
-            self.build(*shapes)
-
-
 @keras.saving.register_keras_serializable(package="coadtr")
 class CoSiMultiHeadAttention(ContinualAttention):
     """Multi-head attention of the newest frame over the last N frames, in place of ``keras.layers.MultiHeadAttention``.
@@ -227,8 +46,8 @@ class CoSiMultiHeadAttention(ContinualAttention):
         call_step(frame)  (B, C)    -> (B, E)       the same for the N frames that end with this one
         call_steps        (B, T, C) -> (B, T, E)
 
-    Weights are those of ``MultiHeadAttention``, in its order: ``set_weights(mha.get_weights())`` works. Until a stream has
-    N frames, those that it has are attended (``warmup="mask"``), or it is not answered (``"none"``).
+    Weights are those of ``MultiHeadAttention``, in its order: ``set_weights(mha.get_weights())`` works. Until a stream
+    has N frames, those that it has are attended (``warmup="mask"``), or it is not answered (``"none"``).
 
     Args:
         seq_len: Frames N that a query attends, the newest included.
@@ -267,7 +86,7 @@ class CoSiMultiHeadAttention(ContinualAttention):
             ops.zeros((batch_size,), dtype="int32"),
         )
 
-    def call(
+    def call(  # noqa: PLR0917 (the arguments of MultiHeadAttention)
         self,
         query: Any,
         value: Any,

@@ -180,9 +180,7 @@ def load_weights(model: CoOadTR, weights: dict[str, Any], *, source: str = "the 
     if missing := [name for name in wanted if name not in given]:
         raise CheckpointError(f"{source}: lacks {', '.join(missing[:5])}; are the weights of other settings?")
     if left := [name for name in given if name not in wanted]:
-        raise CheckpointError(
-            f"{source}: the model has no place for {', '.join(left[:5])}; are its settings other ones?"
-        )
+        raise CheckpointError(f"{source}: the model has no place for {', '.join(left[:5])}; are its settings others?")
     for name, array in given.items():
         if array.shape != wanted[name].shape:
             raise CheckpointError(f"{source}: {name} has shape {array.shape}, the model wants {wanted[name].shape}")

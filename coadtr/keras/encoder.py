@@ -8,7 +8,8 @@ import keras
 from keras import ops
 
 from coadtr.errors import ConfigError
-from coadtr.keras.attention import ContinualAttention, CoSiMultiHeadAttention, RingState
+from coadtr.keras.attention import CoSiMultiHeadAttention, RingState
+from coadtr.keras.multi_head import ContinualAttention
 from coadtr.keras.retroactive import CoReMultiHeadAttention, RetroactiveState
 from coadtr.keras.ring import Tensor, init_ring, seen_in_order, to_time_order, write_ring
 from coadtr.keras.streaming import Streaming, require_frame
@@ -21,7 +22,7 @@ class ContinualBlock(Streaming, keras.layers.Layer):  # type: ignore[misc]
 
     attention: type[ContinualAttention]
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 (the arguments of the original)
         self,
         seq_len: int,
         embed_dim: int,

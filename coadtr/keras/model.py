@@ -236,7 +236,7 @@ class CoOadTR(Streaming, keras.Model):  # type: ignore[misc]
         return self.classify(encoded), state
 
     def stateless_steps(self, inputs: Any, state: Any, *, training: bool | None = None) -> tuple[Tensor, Any]:
-        """Answer T frames of each stream, ``(B, T, D)`` to logits ``(B, T, C)``, as a pure function: equal to T steps."""
+        """Answer T frames of each stream, ``(B, T, D)`` to logits ``(B, T, C)``: T steps, as a pure function."""
         embedded = self._embed_clip(self._cast(inputs), state.frames, training)
         encoded, state = self.encoder.stateless_steps(embedded, state, training=training)
         return self.classify(encoded), state

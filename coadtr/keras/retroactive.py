@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from coadtr.errors import ConfigError
-from coadtr.keras.attention import ContinualAttention, attention_weights
+from coadtr.keras.multi_head import ContinualAttention, attention_weights
 from coadtr.keras.ring import Tensor, init_ring, slots_written, to_slots, to_time_order, write_ring
 
 __all__ = ["CoReMultiHeadAttention", "RetroactiveState"]
@@ -39,7 +39,7 @@ class CoReMultiHeadAttention(ContinualAttention):
     ::
 
         call(clip)        (B, T, C) -> (B, min(T, N), E)   MultiHeadAttention on the last N frames
-        call_step(frame)  (B, C)    -> (B, N, E)           the same for the N frames that end with this one, oldest first
+        call_step(frame)  (B, C)    -> (B, N, E)           the same for the last N frames, oldest first
         call_steps        (B, T, C) -> (B, T, N, E)
 
     A step makes one new row and one new column of the N x N logits, which are cached, and takes each softmax afresh, so
@@ -77,7 +77,7 @@ class CoReMultiHeadAttention(ContinualAttention):
             ops.zeros((batch_size,), dtype="int32"),
         )
 
-    def call(
+    def call(  # noqa: PLR0917 (the arguments of MultiHeadAttention)
         self,
         query: Any,
         value: Any,

@@ -5,7 +5,7 @@ Nothing here needs PyTorch: a state dict is a mapping of names to arrays, as saf
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,16 +13,14 @@ from keras import ops
 from numpy.typing import NDArray
 
 from coadtr.errors import CheckpointError, ConfigError
-from coadtr.keras.attention import ContinualAttention
 from coadtr.keras.encoder import ContinualBlock
+from coadtr.keras.multi_head import ContinualAttention
 from coadtr.keras.positions import CircularPositionalEncoding
 from coadtr.keras.stack import CoSiTransformerStack, CoTransformerEncoder
 
 __all__ = ["Arrays", "from_torch", "to_torch"]
 
 Arrays = dict[str, NDArray[Any]]
-# Where a weight belongs, how it is turned for it, and how it is turned back.
-Turn = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def to_torch(layer: Any) -> Arrays:
@@ -33,7 +31,7 @@ def to_torch(layer: Any) -> Arrays:
             :class:`CircularPositionalEncoding`. Heads are E / H wide.
 
     Returns:
-        Arrays by name; ``module.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})`` takes them.
+        Arrays by name, which ``load_state_dict`` takes once ``torch.from_numpy`` has made tensors of them.
 
     Raises:
         ConfigError: If the layer has no counterpart there.
