@@ -11,7 +11,7 @@ DATA := data/exercises.h5
 RUN := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint types clean
+.PHONY: help install demo test test-keras test-slow lint types clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -47,6 +47,18 @@ test: lint  ## Run all checks, and all tests but the slow ones
 	@mkdir -p .mypy_cache; $(BIN)/mypy > .mypy_cache/told 2>&1 & types=$$!; \
 	    OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder; \
 	    tests=$$?; wait $$types; types=$$?; cat .mypy_cache/told; [ $$tests -eq 0 ] && [ $$types -eq 0 ]
+
+# TensorFlow and JAX take 2 GB, and Keras has one backend a process: hence an installation and runs of their own.
+KERAS_STAMP := $(VENV)/.installed-keras
+
+$(KERAS_STAMP): $(STAMP)
+	@echo "Installing TensorFlow, JAX and LiteRT in $(VENV); the first time takes minutes."
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[keras-backends]"
+	@touch $@
+
+test-keras: $(KERAS_STAMP)  ## Run the tests of coadtr.keras on TensorFlow and JAX (on PyTorch, `make test` does)
+	KERAS_BACKEND=tensorflow OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" tests/keras coadtr/keras
+	KERAS_BACKEND=jax OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" tests/keras coadtr/keras
 
 test-slow: $(STAMP)  ## Run the slow tests
 	$(BIN)/pytest -m slow

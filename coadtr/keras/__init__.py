@@ -25,6 +25,8 @@ from coadtr.keras.checkpoint import Checkpoint, load, load_weights, save, state_
 from coadtr.keras.compiled import compile_step
 from coadtr.keras.delay import CoDelay, DelayState
 from coadtr.keras.encoder import CoReTransformerEncoder, CoSiTransformerEncoder, RetroactiveBlockState
+from coadtr.keras.export import export_litert, export_saved_model
+from coadtr.keras.litert import LiteRTStepper
 from coadtr.keras.model import CoOadTR
 from coadtr.keras.positions import CircularPositionalEncoding, PositionState, cyclic_sinusoidal_table
 from coadtr.keras.retroactive import CoReMultiHeadAttention, RetroactiveState
@@ -44,6 +46,7 @@ __all__ = [
     "CoSiTransformerStack",
     "CoTransformerEncoder",
     "DelayState",
+    "LiteRTStepper",
     "PositionState",
     "RetroactiveBlockState",
     "RetroactiveState",
@@ -52,6 +55,8 @@ __all__ = [
     "Streaming",
     "compile_step",
     "cyclic_sinusoidal_table",
+    "export_litert",
+    "export_saved_model",
     "from_torch",
     "load",
     "load_weights",

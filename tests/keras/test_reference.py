@@ -69,7 +69,9 @@ def test_encoder(shared_reference: Path) -> None:
     steps = array(layer.call_steps(arrays["x"]))[:, 9:]
     np.testing.assert_allclose(steps, arrays["step_outputs"], **EXACT)
     for t in range(31):
-        np.testing.assert_allclose(array(layer(arrays["x"][:, t : t + 10]))[:, 0], arrays["clip_outputs"][:, t], **EXACT)
+        np.testing.assert_allclose(
+            array(layer(arrays["x"][:, t : t + 10]))[:, 0], arrays["clip_outputs"][:, t], **EXACT
+        )
 
 
 def test_circular_positional_encoding(shared_reference: Path) -> None:
