@@ -1,6 +1,7 @@
 """A Keras model's step as a TensorFlow SavedModel or a LiteRT (TFLite) file.
 
-The state is in named inputs and outputs. Both are written from the TensorFlow backend, run beside the model, and kept only if their answers agree.
+The state is in named inputs and outputs. Both are written from the TensorFlow backend, run beside the model, and kept
+only if their answers agree.
 """
 
 from __future__ import annotations
