@@ -3,8 +3,8 @@
     KERAS_BACKEND=tensorflow python benchmarks/keras_step.py
     KERAS_BACKEND=jax python benchmarks/keras_step.py
 
-Contenders take turns, so that a drift of the machine's speed meets them all alike. Printed are the median over rounds and
-the 10th and 90th percentile, in milliseconds for one frame of one stream. What is compared, for one block and for two:
+Contenders take turns, so that a drift of the machine's speed meets them all alike. Printed are the median over rounds
+and the 10th and 90th percentile, in milliseconds for one frame of one stream. What is compared, for one block and two:
 
 step, compiled      ``stateless_step`` by ``compile_step``: tf.function, jax.jit or torch.compile
 step, eager         ``call_step``

@@ -9,7 +9,7 @@ from keras import ops
 
 from coadtr.errors import ConfigError, ShapeError
 from coadtr.keras.ring import Tensor, init_ring, write_ring
-from coadtr.keras.streaming import Streaming
+from coadtr.keras.streaming import Streaming, require_count
 
 __all__ = ["CoDelay", "DelayState"]
 
@@ -62,8 +62,7 @@ class CoDelay(Streaming, keras.layers.Layer):  # type: ignore[misc]
         save_state: bool = False,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(delay, int) or isinstance(delay, bool) or delay < 0:
-            raise ConfigError(f"delay must be a whole number of at least 0 frames, got {delay!r}")
+        require_count("CoDelay", "delay", delay, 0, " frames")
         super().__init__(**kwargs)
         self.delay = delay
         self.supports_masking = True

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from coadtr.errors import ConfigError
 from coadtr.keras.attention import CoSiMultiHeadAttention, RingState
 from coadtr.keras.multi_head import ContinualAttention
 from coadtr.keras.retroactive import CoReMultiHeadAttention, RetroactiveState
 from coadtr.keras.ring import Tensor, init_ring, seen_in_order, to_time_order, write_ring
-from coadtr.keras.streaming import Streaming, require_frame
+from coadtr.keras.streaming import Streaming, require_count, require_frame
 
 __all__ = ["CoReTransformerEncoder", "CoSiTransformerEncoder", "ContinualBlock", "RetroactiveBlockState"]
 
@@ -42,8 +41,7 @@ class ContinualBlock(Streaming, keras.layers.Layer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         for name, value in (("embed_dim", embed_dim), ("ff_dim", ff_dim)):
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{type(self).__name__}: {name} must be a whole number of at least 1, got {value!r}")
+            require_count(type(self).__name__, name, value, 1)
         super().__init__(**kwargs)
         self.seq_len, self.embed_dim, self.num_heads, self.ff_dim = seq_len, embed_dim, num_heads, ff_dim
         self.key_dim = embed_dim if key_dim is None else key_dim

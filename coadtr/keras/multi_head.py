@@ -10,7 +10,7 @@ from keras import ops
 
 from coadtr.errors import ConfigError, ShapeError
 from coadtr.keras.ring import Tensor
-from coadtr.keras.streaming import Streaming, require_frame
+from coadtr.keras.streaming import Streaming, require_count, require_frame
 
 __all__ = ["ContinualAttention", "attention_weights"]
 
@@ -46,8 +46,7 @@ class ContinualAttention(Streaming, keras.layers.MultiHeadAttention):  # type: i
         **kwargs: Any,
     ) -> None:
         name = type(self).__name__
-        if not isinstance(seq_len, int) or isinstance(seq_len, bool) or seq_len < 1:
-            raise ConfigError(f"{name}: seq_len must be a whole number of at least one frame, got {seq_len!r}")
+        require_count(name, "seq_len", seq_len, 1, " frame")
         axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
         if axes is not None and tuple(axes) != (1,):
             raise ConfigError(f"{name} attends over time, axis 1 of (B, T, C); got attention_axes={attention_axes!r}")
@@ -153,7 +152,7 @@ class ContinualAttention(Streaming, keras.layers.MultiHeadAttention):  # type: i
         for part, x in zip(PARTS, parts, strict=True):
             require_frame(x, f"{type(self).__name__}.call_step ({part})")
         self._build_for(tuple((x.shape[0], self.seq_len, x.shape[1]) for x in parts))
-        options = {"attention_mask": attention_mask, "return_attention_scores": return_attention_scores}
+        options: dict[str, Any] = {"attention_mask": attention_mask, "return_attention_scores": return_attention_scores}
         return self._advance(lambda state: self.stateless_step(parts, state, training=training, **options), parts[0])
 
     def call_steps(
@@ -180,10 +179,9 @@ class ContinualAttention(Streaming, keras.layers.MultiHeadAttention):  # type: i
             found = ", ".join(f"{part} {tuple(x.shape)}" for part, x in zip(PARTS, parts, strict=True))
             raise ShapeError(f"{type(self).__name__}.call_steps takes as many queries as values and keys; got {found}")
         self._build_for(tuple(tuple(x.shape) for x in parts))
+        options: dict[str, Any] = {"return_attention_scores": return_attention_scores}
         return self._advance(
-            lambda state: self.stateless_steps(
-                parts, state, training=training, return_attention_scores=return_attention_scores
-            ),
+            lambda state: self.stateless_steps(parts, state, training=training, **options),
             parts[0],
             steps=True,
             axes=(1, 2) if return_attention_scores else None,

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from coadtr.errors import ConfigError
 from coadtr.keras.attention import RingState
 from coadtr.keras.encoder import CoReTransformerEncoder, CoSiTransformerEncoder, RetroactiveBlockState
 from coadtr.keras.ring import Tensor, seen_in_order
-from coadtr.keras.streaming import Streaming
+from coadtr.keras.streaming import Streaming, require_count
 
 __all__ = ["CoSiTransformerStack", "CoTransformerEncoder", "StackState"]
 
@@ -38,8 +37,7 @@ class BlockStack(Streaming, keras.layers.Layer):  # type: ignore[misc]
         trainable: bool = True,
         **block: Any,
     ) -> None:
-        if not isinstance(depth, int) or isinstance(depth, bool) or depth < 1:
-            raise ConfigError(f"{type(self).__name__}: depth must be a whole number of at least 1, got {depth!r}")
+        require_count(type(self).__name__, "depth", depth, 1)
         super().__init__(name=name, dtype=dtype, trainable=trainable)
         self.depth, self.seq_len, self.embed_dim, self.num_heads, self.ff_dim = (
             depth,

@@ -14,7 +14,7 @@ from keras import ops
 from coadtr.errors import ConfigError, ShapeError
 from coadtr.keras.ring import Tensor, reset_state
 
-__all__ = ["CallMode", "Streaming", "Warmup", "require_frame"]
+__all__ = ["CallMode", "Streaming", "Warmup", "require_count", "require_frame"]
 
 CallMode = Literal["regular", "steps", "step"]
 Warmup = Literal["mask", "none"]
@@ -27,6 +27,16 @@ class Held:
 
     def __init__(self) -> None:
         self.state: Any = None
+
+
+def require_count(owner: str, name: str, value: object, least: int, unit: str = "") -> None:
+    """Check that a setting is a whole number of at least ``least``.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{owner}: {name} must be a whole number of at least {least}{unit}, got {value!r}")
 
 
 def require_frame(x: Tensor, what: str, *, streams: int | None = None) -> None:

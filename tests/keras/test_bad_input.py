@@ -25,7 +25,7 @@ from coadtr.keras import (  # isort: skip
 )
 
 BAD_SETTINGS: list[tuple[Callable[[], Any], str]] = [
-    (lambda: CoSiMultiHeadAttention(0, 2, 4), "seq_len must be a whole number of at least one frame, got 0"),
+    (lambda: CoSiMultiHeadAttention(0, 2, 4), "seq_len must be a whole number of at least 1 frame, got 0"),
     (lambda: CoSiMultiHeadAttention(4, 2, 4, attention_axes=2), r"attends over time.*got attention_axes=2"),
     (lambda: CoSiMultiHeadAttention(4, 2, 4, sliding_window=3), r"seq_len=4 is the window; leave sliding_window=3 out"),
     (lambda: CoReMultiHeadAttention(4, 2, 4, use_gate=True), "leave use_gate=True out"),
@@ -37,7 +37,7 @@ BAD_SETTINGS: list[tuple[Callable[[], Any], str]] = [
     (lambda: CircularPositionalEncoding(5, 4, kind="cosine"), "kind must be 'learned' or 'fixed', got 'cosine'"),
     (lambda: CircularPositionalEncoding(0, 4), "at least one embedding and channel, got max_len=0"),
     (lambda: cyclic_sinusoidal_table(5, 3), "an even dim >= 2, got length=5, dim=3"),
-    (lambda: CoDelay(-1), "delay must be a whole number of at least 0 frames, got -1"),
+    (lambda: CoDelay(-1), "CoDelay: delay must be a whole number of at least 0 frames, got -1"),
     (lambda: CoDelay(2).init_state(1), "does not know the shape of a frame yet"),
 ]
 
