@@ -25,8 +25,8 @@ from coadtr.keras import (  # noqa: E402 (once it is known that Keras is there)
 )
 
 WIDTH, WINDOW = 6, 5
-SIZES = {"seq_len": WINDOW, "embed_dim": WIDTH, "num_heads": 2, "ff_dim": 7}
-TOLERANCE = {"atol": 2e-5, "rtol": 1e-5}
+SIZES: dict[str, Any] = {"seq_len": WINDOW, "embed_dim": WIDTH, "num_heads": 2, "ff_dim": 7}
+TOLERANCE: dict[str, Any] = {"atol": 2e-5, "rtol": 1e-5}
 
 
 @dataclass(frozen=True)

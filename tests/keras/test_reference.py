@@ -14,7 +14,7 @@ from tests.keras.subjects import array
 
 from coadtr.keras import CircularPositionalEncoding, CoSiMultiHeadAttention, CoSiTransformerEncoder  # isort: skip
 
-EXACT = {"atol": 1e-5, "rtol": 0}
+EXACT: dict[str, Any] = {"atol": 1e-5, "rtol": 0}
 
 
 def read(folder: Path, name: str) -> tuple[dict[str, NDArray[Any]], list[NDArray[Any]]]:

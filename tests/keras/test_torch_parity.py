@@ -23,7 +23,7 @@ from coadtr import layers  # noqa: E402
 from coadtr.checkpoint import CheckpointSpec, save_checkpoint  # noqa: E402
 from coadtr.models import build_model, preset  # noqa: E402
 
-EXACT = {"atol": 1e-5, "rtol": 0}
+EXACT: dict[str, Any] = {"atol": 1e-5, "rtol": 0}
 STEPS = 1000
 
 
