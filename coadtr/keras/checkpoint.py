@@ -145,7 +145,7 @@ def state_dict(model: CoOadTR) -> dict[str, NDArray[Any]]:
         >>> list(state_dict(model))[:3]
         ['inputs.embed.weight', 'inputs.embed.bias', 'positions.table']
     """
-    arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     if model.normalise:
         arrays |= {f"inputs.{name}": _plain(getattr(model, name)) for name in ("mean", "scale")}
     for name, part in (("inputs.embed", model.embedding), ("norm", model.norm), ("head", model.head)):

@@ -35,13 +35,10 @@ def state_names(state: Any, prefix: str = "") -> list[str]:
         >>> state_names(RingState(0, 0, 0))
         ['keys', 'values', 'frames']
     """
-    if hasattr(state, "_fields"):
-        parts = zip(state._fields, state, strict=True)
-    elif isinstance(state, tuple):
-        parts = ((str(index), part) for index, part in enumerate(state))
-    else:
+    if not isinstance(state, tuple):
         return [prefix]
-    joined = ((f"{prefix}_{name}" if prefix else name, part) for name, part in parts)
+    fields = getattr(state, "_fields", None) or map(str, range(len(state)))
+    joined = ((f"{prefix}_{name}" if prefix else name, part) for name, part in zip(fields, state, strict=True))
     return [name for path, part in joined for name in state_names(part, path)]
 
 
@@ -75,20 +72,18 @@ def export_saved_model(layer: Any, path: str | Path) -> Path:
         for name, leaf in zip(names, keras.tree.flatten(like), strict=True)
     }
 
-    @tf.function
     def step(frame: Any, **state: Any) -> dict[str, Any]:
         given = keras.tree.pack_sequence_as(like, [state[f"state_{name}"] for name in names])
         answer, after = layer.stateless_step(frame, given, training=False)
         return {"answer": answer, **flat(after, "next")}
 
-    @tf.function
     def fresh(streams: Any) -> dict[str, Any]:
         repeated = keras.tree.map_structure(lambda leaf: tf.repeat(leaf, tf.reshape(streams, (1,)), axis=0), like)
         return flat(repeated, "state")
 
     frame = tf.TensorSpec((None, width), tf.float32, name="frame")
-    module.step = step.get_concrete_function(frame=frame, **{spec.name: spec for spec in specs.values()})
-    module.fresh = fresh.get_concrete_function(streams=tf.TensorSpec((), tf.int32, name="streams"))
+    module.step = tf.function(step).get_concrete_function(frame=frame, **{spec.name: spec for spec in specs.values()})
+    module.fresh = tf.function(fresh).get_concrete_function(streams=tf.TensorSpec((), tf.int32, name="streams"))
     with tempfile.TemporaryDirectory(dir=_parent(folder), prefix=".") as scratch:
         part = Path(scratch) / "part"
         tf.saved_model.save(module, str(part), signatures={"step": module.step, "fresh": module.fresh})
@@ -132,7 +127,6 @@ def export_litert(layer: Any, path: str | Path, *, streams: int = 1, description
     width, names, like = _describe(layer)
     leaves = keras.tree.flatten(like)
 
-    @tf.function
     def step(frame: Any, **state: Any) -> dict[str, Any]:
         given = keras.tree.pack_sequence_as(like, [state[f"state_{name}"] for name in names])
         answer, after = layer.stateless_step(frame, given, training=False)
@@ -143,7 +137,8 @@ def export_litert(layer: Any, path: str | Path, *, streams: int = 1, description
         f"state_{name}": tf.TensorSpec((streams, *leaf.shape[1:]), leaf.dtype, name=f"state_{name}")
         for name, leaf in zip(names, leaves, strict=True)
     }
-    concrete = step.get_concrete_function(frame=tf.TensorSpec((streams, width), tf.float32, name="frame"), **specs)
+    frame = tf.TensorSpec((streams, width), tf.float32, name="frame")
+    concrete = tf.function(step).get_concrete_function(frame=frame, **specs)
     module = tf.Module()
     module.held, module.step = layer.variables, concrete
     with tempfile.TemporaryDirectory(dir=_parent(file), prefix=".") as scratch:

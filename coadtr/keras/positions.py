@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -108,7 +108,7 @@ class CircularPositionalEncoding(Streaming, keras.layers.Layer):  # type: ignore
         self,
         max_len: int,
         embed_dim: int,
-        kind: Literal["learned", "fixed"] = "learned",
+        kind: str = "learned",
         *,
         call_mode: Any = "regular",
         save_state: bool = False,

@@ -23,7 +23,11 @@ needs_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlo
 
 def test_options_reach_the_compiler(stream: NDArray[Any]) -> None:
     layer = SUBJECTS["CoOadTR-b2"].built()
-    options = {"tensorflow": {"reduce_retracing": True}, "jax": {"inline": True}, "torch": {"backend": "eager"}}
+    options: dict[str, Any] = {
+        "tensorflow": {"reduce_retracing": True},
+        "jax": {"inline": True},
+        "torch": {"backend": "eager"},
+    }
     step, state = compile_step(layer, **options[BACKEND]), layer.init_state(2)
     wanted = run_steps(layer, stream[:, :4])
     for t in range(4):

@@ -14,13 +14,13 @@ from tests.keras.subjects import ATTENDING, SUBJECTS, TOLERANCE, WINDOW, Subject
 pytestmark = pytest.mark.filterwarnings("ignore:[\\s\\S]*You are using a softmax over axis:UserWarning")
 
 
-@pytest.fixture(params=SUBJECTS.values(), ids=SUBJECTS.keys())
+@pytest.fixture(params=list(SUBJECTS.values()), ids=list(SUBJECTS))
 def subject(request: pytest.FixtureRequest) -> Subject:
     chosen: Subject = request.param
     return chosen
 
 
-@pytest.fixture(params=ATTENDING.values(), ids=ATTENDING.keys())
+@pytest.fixture(params=list(ATTENDING.values()), ids=list(ATTENDING))
 def attending(request: pytest.FixtureRequest) -> Subject:
     chosen: Subject = request.param
     return chosen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,9 @@ def read(folder: Path, name: str) -> tuple[dict[str, NDArray[Any]], list[NDArray
 
 
 @pytest.fixture
-def attention(shared_reference: Path) -> Iterator[tuple[Any, dict[str, NDArray[Any]]]]:
+def attention(shared_reference: Path) -> tuple[Any, dict[str, NDArray[Any]]]:
     arrays, weights = read(shared_reference, "single_output_mha")
-    sizes = {name: int(arrays[name]) for name in ("num_heads", "key_dim", "value_dim")}
+    sizes: dict[str, Any] = {name: int(arrays[name]) for name in ("num_heads", "key_dim", "value_dim")}
     layer = CoSiMultiHeadAttention(int(arrays["window"]), **sizes, warmup="none")
     layer.build((2, 10, 4), (2, 10, 4))
     layer.set_weights(weights)

@@ -51,7 +51,7 @@ def test_a_state_is_saved_where_it_is_asked_for(save_state: bool, stream: NDArra
 
 @pytest.mark.parametrize(("policy", "exact"), [("mixed_bfloat16", 0.15), ("mixed_float16", 0.02)])
 def test_mixed_precision(policy: str, exact: float, stream: NDArray[Any]) -> None:
-    sizes = {"seq_len": WINDOW, "embed_dim": 6, "num_heads": 2, "ff_dim": 7}
+    sizes: dict[str, Any] = {"seq_len": WINDOW, "embed_dim": 6, "num_heads": 2, "ff_dim": 7}
     full, half = CoSiTransformerEncoder(**sizes), CoSiTransformerEncoder(**sizes, dtype=policy)
     for layer in (full, half):
         layer.build((None, None, 6))
