@@ -66,7 +66,7 @@ def export_saved_model(layer: Any, path: str | Path) -> Path:
         return {f"{prefix}_{name}": leaf for name, leaf in zip(names, keras.tree.flatten(state), strict=True)}
 
     module = tf.Module()
-    module.held = layer.variables
+    module.held = [variable.value for variable in layer.variables]
     specs = {
         name: tf.TensorSpec((None, *leaf.shape[1:]), leaf.dtype, name=f"state_{name}")
         for name, leaf in zip(names, keras.tree.flatten(like), strict=True)
@@ -140,12 +140,13 @@ def export_litert(layer: Any, path: str | Path, *, streams: int = 1, description
     frame = tf.TensorSpec((streams, width), tf.float32, name="frame")
     concrete = tf.function(step).get_concrete_function(frame=frame, **specs)
     module = tf.Module()
-    module.held, module.step = layer.variables, concrete
+    module.held, module.step = [variable.value for variable in layer.variables], concrete
     with tempfile.TemporaryDirectory(dir=_parent(file), prefix=".") as scratch:
         folder, part = Path(scratch) / "model", Path(scratch) / "part"
         tf.saved_model.save(module, str(folder), signatures={SIGNATURE: concrete})
         try:
             converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[SIGNATURE])
+            converter.experimental_enable_resource_variables = False  # weights become constants of the step
             part.write_bytes(converter.convert())
         except Exception as error:  # the converter has an exception of its own, under a name that moves
             first = (str(error) or type(error).__name__).splitlines()[0]
