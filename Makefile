@@ -43,9 +43,10 @@ demo: $(STAMP)  ## Train CoOadTR-b1 on real recordings, replay the test recordin
 
 # Types are checked beside the tests, and told after them. Files of tests go out in their order: the doctests, which are
 # short, come last, and the workers end together.
-test: lint  ## Run all checks, and all tests but the slow ones
+test: lint  ## Run all checks, and all tests but the slow ones and those of `test-keras`
 	@mkdir -p .mypy_cache; $(BIN)/mypy > .mypy_cache/told 2>&1 & types=$$!; \
-	    OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder; \
+	    OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	    --ignore=tests/keras --ignore=coadtr/keras; \
 	    tests=$$?; wait $$types; types=$$?; cat .mypy_cache/told; [ $$tests -eq 0 ] && [ $$types -eq 0 ]
 
 # TensorFlow and JAX take 2 GB, and Keras has one backend a process: hence an installation and runs of their own.
@@ -56,9 +57,10 @@ $(KERAS_STAMP): $(STAMP)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[keras-backends]"
 	@touch $@
 
-test-keras: $(KERAS_STAMP)  ## Run the tests of coadtr.keras on TensorFlow and JAX (on PyTorch, `make test` does)
-	KERAS_BACKEND=tensorflow OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" tests/keras coadtr/keras
-	KERAS_BACKEND=jax OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" tests/keras coadtr/keras
+test-keras: $(KERAS_STAMP)  ## Run the tests of coadtr.keras on TensorFlow, JAX and PyTorch
+	for backend in tensorflow jax torch; do \
+	    KERAS_BACKEND=$$backend OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 tests/keras coadtr/keras \
+	    || exit 1; done
 
 test-slow: $(STAMP)  ## Run the slow tests
 	$(BIN)/pytest -m slow

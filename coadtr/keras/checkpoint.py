@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -229,6 +230,7 @@ def save(path: str | Path, checkpoint: Checkpoint) -> Path:
             (part / name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         part.rename(folder)
     except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
         raise CheckpointError(
             f"{folder}: cannot be written ({error.strerror or error}): choose a folder that you may write"
         ) from error

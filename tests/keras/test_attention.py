@@ -14,6 +14,9 @@ from coadtr.keras import CoReMultiHeadAttention, CoSiMultiHeadAttention  # isort
 
 N = 10
 
+# Of Keras, where a clip has one frame.
+pytestmark = pytest.mark.filterwarnings("ignore:[\\s\\S]*You are using a softmax over axis:UserWarning")
+
 
 @pytest.fixture
 def frames(rng: np.random.Generator) -> list[NDArray[Any]]:
@@ -26,10 +29,16 @@ def pair(kind: Any, frames: list[NDArray[Any]], **settings: Any) -> tuple[Any, A
     theirs = keras.layers.MultiHeadAttention(num_heads=4, key_dim=6, **settings)
     ours = kind(N, num_heads=4, key_dim=6, **settings)
     query, value, key = (x[:, :N] for x in frames)
-    theirs(query, value, key)
+    attend(theirs, query, value, key)
     ours(query, value, key)
     ours.set_weights(theirs.get_weights())
     return theirs, ours
+
+
+def attend(theirs: Any, *parts: Any, **options: Any) -> Any:
+    """Call Keras's layer for its scores too: its fused kernel on JAX fails where values are not as wide as keys."""
+    outputs, _ = theirs(*parts, return_attention_scores=True, **options)
+    return outputs
 
 
 @pytest.mark.parametrize("settings", [{}, {"value_dim": 5}, {"use_bias": False}, {"output_shape": 8}])
@@ -43,14 +52,14 @@ def test_single_output_attention_is_the_last_output(frames: list[NDArray[Any]], 
     np.testing.assert_allclose(array(scores)[:, :, -1], array(wanted_scores)[:, :, -1], **TOLERANCE)
     for end in (N + 1, N + 2):
         found = ours.call_step(*(x[:, end - 1] for x in frames))
-        whole = theirs(*(x[:, end - N : end] for x in frames))
+        whole = attend(theirs, *(x[:, end - N : end] for x in frames))
         np.testing.assert_allclose(array(found), array(whole)[:, -1], **TOLERANCE)
 
 
 def test_retroactive_attention_is_all_outputs(frames: list[NDArray[Any]]) -> None:
     theirs, ours = pair(CoReMultiHeadAttention, frames, value_dim=5)
     clip = [x[:, :N] for x in frames]
-    np.testing.assert_allclose(array(ours(*clip)), array(theirs(*clip)), **TOLERANCE)
+    np.testing.assert_allclose(array(ours(*clip)), array(attend(theirs, *clip)), **TOLERANCE)
     for end in range(1, N + 3):
         found, scores = ours.call_step(*(x[:, end - 1] for x in frames), return_attention_scores=True)
         wanted, weights = theirs(*(x[:, max(0, end - N) : end] for x in frames), return_attention_scores=True)

@@ -20,11 +20,14 @@ torch = pytest.importorskip("torch", reason="compares with PyTorch")
 
 import coadtr  # noqa: E402
 from coadtr import layers  # noqa: E402
-from coadtr.checkpoint import CheckpointSpec, save_checkpoint  # noqa: E402
+from coadtr.checkpoint import CheckpointSpec, OnlineDetector, save_checkpoint  # noqa: E402
+from coadtr.data.exercises import load_recordings  # noqa: E402
 from coadtr.models import build_model, preset  # noqa: E402
 
 EXACT: dict[str, Any] = {"atol": 1e-5, "rtol": 0}
 STEPS = 1000
+# PyTorch's own compiler takes minutes; what it makes is tested in test_compiled.py.
+OPTIONS = {"backend": "eager"} if keras.config.backend() == "torch" else {}
 
 
 @pytest.fixture(params=[1, 2], ids=["b1", "b2"])
@@ -57,7 +60,7 @@ def test_a_checkpoint_answers_alike_for_a_thousand_frames(folder: Path, shared_d
     detector, ours = coadtr.load(folder), load(folder)
     theirs = detector.model
     mine, state = theirs.init_state(1), ours.model.init_state(1)
-    step = compile_step(ours.model) if keras.config.backend() != "torch" else ours.model.stateless_step
+    step = compile_step(ours.model, **OPTIONS)
     worst = 0.0
     with torch.inference_mode():
         for frame in frames:
@@ -72,6 +75,21 @@ def test_a_checkpoint_answers_alike_for_a_thousand_frames(folder: Path, shared_d
     scores = ours.scores(found)
     assert scores[0, 17] == 0
     assert scores.sum() == pytest.approx(1)
+
+
+def test_the_checkpoint_of_the_project_answers_its_recordings_alike() -> None:
+    path = Path(__file__).parents[2] / "checkpoints/exercises-cooadtr-b1"
+    detector, ours = OnlineDetector.load(path), load(path)
+    signals = np.concatenate([signal for signal in load_recordings().signals if len(signal) > 500])
+    frames = signals[: STEPS * 10].reshape(STEPS, 1, -1).astype(np.float32)
+    step, state = compile_step(ours.model, **OPTIONS), ours.model.init_state(1)
+    answers = []
+    for frame in frames:
+        answer, state = step(frame, state)
+        answers.append(array(answer)[0])
+    wanted = np.stack([detector.push(frame[0]) for frame in frames])
+    np.testing.assert_allclose(ours.scores(np.stack(answers)), wanted, **EXACT)
+    assert len(np.unique(wanted.argmax(1))) > 2, "the recordings hold several exercises"
 
 
 def test_a_model_trained_here_goes_back(folder: Path, tmp_path: Path) -> None:
