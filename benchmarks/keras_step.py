@@ -7,15 +7,18 @@ Contenders take turns, so that a drift of the machine's speed meets them all ali
 and the 10th and 90th percentile, in milliseconds for one frame of one stream. What is compared, for one block and two:
 
 step, compiled      ``stateless_step`` by ``compile_step``: tf.function, jax.jit or torch.compile
+step, XLA           the same with ``jit_compile=True``, on TensorFlow (JAX has nothing else)
 step, eager         ``call_step``
 clip, compiled      the model on the window of N frames, compiled
 clip, eager         the same, eager
+PyTorch step        the peer: `coadtr.models` with as large weights, eager, if PyTorch is there
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import platform
 import statistics
 import time
@@ -25,7 +28,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from coadtr.keras import CoOadTR, compile_step
+from coadtr.keras import CoOadTR, compile_step, state_dict
 
 
 def compile_clip(model: CoOadTR) -> Callable[[Any], Any]:
@@ -55,18 +58,47 @@ def compile_clip(model: CoOadTR) -> Callable[[Any], Any]:
 
 def contenders(model: CoOadTR, frame: Any, clip: Any) -> dict[str, Callable[[], Any]]:
     """Return what is timed, by name; each runs until its answer is there."""
-    step, whole, held = compile_step(model), compile_clip(model), {"state": model.init_state(1)}
+    whole = compile_clip(model)
 
-    def compiled_step() -> None:
-        answer, held["state"] = step(frame, held["state"])
-        keras.ops.convert_to_numpy(answer)
+    def stepping(**options: Any) -> Callable[[], Any]:
+        step, held = compile_step(model, **options), {"state": model.init_state(1)}
+
+        def run() -> None:
+            answer, held["state"] = step(frame, held["state"])
+            keras.ops.convert_to_numpy(answer)
+
+        return run
 
     return {
-        "step, compiled": compiled_step,
+        "step, compiled": stepping(),
+        **({"step, XLA": stepping(jit_compile=True)} if keras.config.backend() == "tensorflow" else {}),
         "step, eager": lambda: keras.ops.convert_to_numpy(model.call_step(frame)),
         "clip, compiled": lambda: keras.ops.convert_to_numpy(whole(clip)),
         "clip, eager": lambda: keras.ops.convert_to_numpy(model(clip, training=False)),
+        **peer(model),
     }
+
+
+def peer(model: CoOadTR) -> dict[str, Callable[[], Any]]:
+    """Return the step of this project's PyTorch model with the same weights, if PyTorch is there."""
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    import torch  # noqa: PLC0415
+
+    from coadtr.models import build_model, preset  # noqa: PLC0415
+
+    settings = model.get_config()
+    sizes = {name: settings[name] for name in ("input_dim", "num_classes", "embed_dim", "num_heads", "ff_dim", "depth")}
+    theirs = build_model(preset("cooadtr_b1", window=model.seq_len, **sizes)).eval()
+    theirs.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state_dict(model).items()})
+    held, frame = {"state": theirs.init_state(1)}, torch.randn(1, model.input_dim)
+
+    @torch.inference_mode()
+    def run() -> None:
+        answer, held["state"] = theirs.step(frame, held["state"])
+        answer.numpy()
+
+    return {"PyTorch step": run}
 
 
 def measure(runs: dict[str, Callable[[], Any]], rounds: int, each: int) -> dict[str, list[float]]:
