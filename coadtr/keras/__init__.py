@@ -14,25 +14,36 @@ from coadtr.errors import MissingExtraError
 try:
     import keras as _keras
 except ImportError as error:
-    raise MissingExtraError("coadtr.keras needs Keras 3: install the extra, pip install 'coadtr[keras]'") from error
+    _absent = (error.name or "").partition(".")[0]
+    _packages = {"tensorflow": "tensorflow-cpu", "jax": "jax", "jaxlib": "jax", "torch": "torch"}
+    if _absent == "keras":
+        raise MissingExtraError("coadtr.keras needs Keras 3: install the extra, pip install 'coadtr[keras]'") from error
+    if _absent in _packages:
+        raise MissingExtraError(
+            f"Keras is installed, its backend {_absent!r} is not: pip install {_packages[_absent]}, "
+            "or set KERAS_BACKEND to tensorflow, jax or torch, whichever is there"
+        ) from error
+    raise MissingExtraError(
+        f"Keras cannot be imported ({' '.join(str(error).split())}): install it again, pip install 'coadtr[keras]'"
+    ) from error
 if not hasattr(_keras, "ops"):
     raise MissingExtraError(
         f"coadtr.keras needs Keras 3, this is Keras {_keras.__version__}: pip install 'coadtr[keras]'"
     )
 
 from coadtr.keras.attention import CoSiMultiHeadAttention, RingState
-from coadtr.keras.checkpoint import Checkpoint, load, load_weights, save, state_dict
+from coadtr.keras.checkpoint import Checkpoint, load, save
 from coadtr.keras.compiled import compile_step
 from coadtr.keras.delay import CoDelay, DelayState
 from coadtr.keras.encoder import CoReTransformerEncoder, CoSiTransformerEncoder, RetroactiveBlockState
 from coadtr.keras.export import export_litert, export_saved_model
-from coadtr.keras.litert import LiteRTStepper
 from coadtr.keras.model import CoOadTR
 from coadtr.keras.positions import CircularPositionalEncoding, PositionState, cyclic_sinusoidal_table
 from coadtr.keras.retroactive import CoReMultiHeadAttention, RetroactiveState
 from coadtr.keras.stack import CoSiTransformerStack, CoTransformerEncoder, StackState
 from coadtr.keras.streaming import Streaming
-from coadtr.keras.weights import from_torch, to_torch
+from coadtr.keras.weights import from_torch, load_weights, state_dict, to_torch
+from coadtr.runtime.litert import LiteRTStepper
 
 __all__ = [
     "Checkpoint",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from coadtr.errors import ShapeError
 from coadtr.keras.multi_head import ContinualAttention, attention_weights
 from coadtr.keras.ring import (
     Tensor,
@@ -91,13 +92,13 @@ class CoSiMultiHeadAttention(ContinualAttention):
         query: Any,
         value: Any,
         key: Any = None,
-        query_mask: Any = None,  # noqa: ARG002 (Keras gives it by name; the newest frame is always answered)
+        query_mask: Any = None,
         value_mask: Any = None,
         key_mask: Any = None,
         attention_mask: Any = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
-        use_causal_mask: bool = False,  # noqa: ARG002 (nothing lies after the newest frame)
+        use_causal_mask: bool = False,
     ) -> Any:
         """Answer for the last frame of a clip, which attends the clip's last N frames.
 
@@ -108,17 +109,29 @@ class CoSiMultiHeadAttention(ContinualAttention):
             query_mask: Has no effect: the newest frame is always answered.
             value_mask: ``(B, T) bool``, false where a frame does not exist.
             key_mask: The same, of keys.
-            attention_mask: ``(B, T, T) bool``; its last row counts.
+            attention_mask: ``(B, T, T) bool`` or ``(B, H, T, T)``; its last row counts.
             return_attention_scores: Return ``(B, H, 1, min(T, N))`` scores as well.
             training: Whether dropout is on.
             use_causal_mask: Has no effect: nothing lies after the newest frame.
 
         Returns:
             ``(B, 1, E)``.
+
+        Raises:
+            ShapeError: If there is no frame, a mask is not of frames, or causality is asked for among as many queries
+                as values are not.
         """
-        query, value, key, masks = self._window(query, value, key, {"value_mask": value_mask, "key_mask": key_mask})
+        if use_causal_mask and query.shape[1] != value.shape[1]:
+            raise ShapeError(
+                f"{type(self).__name__}: use_causal_mask needs as many queries as values, got {query.shape[1]} and "
+                f"{value.shape[1]}"
+            )
+        query, value, key, masks = self._window(
+            query, value, key, {"query_mask": query_mask, "value_mask": value_mask, "key_mask": key_mask}
+        )
+        del masks["query_mask"]  # the newest frame is always answered
         if attention_mask is not None:
-            attention_mask = attention_mask[:, -1:, -self.seq_len :]
+            attention_mask = attention_mask[..., -1:, -self.seq_len :]
         return self._attend_clip(
             query[:, -1:],
             value,
@@ -143,7 +156,8 @@ class CoSiMultiHeadAttention(ContinualAttention):
         Args:
             inputs: A frame ``(B, C)``, or a tuple of query, value and, if it differs, key.
             state: State of B streams.
-            attention_mask: ``(B, 1, N) bool`` over the last N frames, oldest first; at least the newest stays.
+            attention_mask: ``(B or 1, 1, N) bool`` over the last N frames, oldest first. Where it leaves none of those
+                that there are, they count alike, as in Keras.
             return_attention_scores: Return ``(B, H, N)`` scores as well, oldest first, zero where there is no frame.
             training: Whether dropout is on.
 
@@ -157,9 +171,10 @@ class CoSiMultiHeadAttention(ContinualAttention):
         keys, values = write_ring(state.keys, k, state.frames), write_ring(state.values, v, state.frames)
         frames = state.frames + 1
         seen = slots_written(frames, self.seq_len)[:, None]
-        if attention_mask is not None:
-            seen = ops.logical_and(seen, to_slots(ops.cast(attention_mask, "bool"), frames))
-        scores = attention_weights(ops.einsum("bhd,bnhd->bhn", q, keys), seen)
+        allowed = (
+            None if attention_mask is None else to_slots(self._mask(attention_mask, 1, ops.shape(frames)[0]), frames)
+        )
+        scores = attention_weights(ops.einsum("bhd,bnhd->bhn", q, keys), seen, allowed)
         kept = self._dropout_layer(scores, training=training) if self._dropout else scores
         answer = self._merge(ops.einsum("bhn,bnhd->bhd", kept, values)[:, None], query)[:, 0]
         after = RingState(keys, values, frames)
@@ -170,6 +185,7 @@ class CoSiMultiHeadAttention(ContinualAttention):
         inputs: Any,
         state: RingState,
         *,
+        attention_mask: Any = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
     ) -> tuple[Any, RingState]:
@@ -178,14 +194,20 @@ class CoSiMultiHeadAttention(ContinualAttention):
         Args:
             inputs: Frames ``(B, T, C)``, or a tuple of query, value and, if it differs, key.
             state: State of B streams.
+            attention_mask: ``(B or 1, T or 1, N) bool``, for each step as :meth:`stateless_step` takes it.
             return_attention_scores: Return ``(B, H, T, N)`` scores as well, oldest first.
             training: Whether dropout is on.
 
         Returns:
             ``(B, T, E)``, or that and the scores, and the state after the frames.
+
+        Raises:
+            ShapeError: If the frames are not ``(B, T, C)`` with one T.
         """
-        query, value, key = self._parts(inputs)
-        count, past = self._count(query), self.seq_len - 1
+        query, value, key = self._clips(inputs, state.frames.shape[0])
+        count, past = int(query.shape[1]), self.seq_len - 1
+        if attention_mask is not None:
+            attention_mask = self._mask(attention_mask, count, ops.shape(state.frames)[0])
         q = self._query_dense(query) * self._inverse_sqrt_key_dim
         k = ops.concatenate([read_past(state.keys, state.frames), self._key_dense(key)], axis=1)
         v = ops.concatenate([read_past(state.values, state.frames), self._value_dense(value)], axis=1)
@@ -193,11 +215,10 @@ class CoSiMultiHeadAttention(ContinualAttention):
         exists = ops.concatenate([seen_in_order(state.frames, self.seq_len)[:, 1:], begun], axis=1)
         blocks = [
             self._attend_block(
-                q[:, first:end],
-                k[:, first : end + past],
-                v[:, first : end + past],
-                exists[:, first : end + past],
-                training,
+                *(q[:, first:end], k[:, first : end + past], v[:, first : end + past]),
+                exists=exists[:, first : end + past],
+                allowed=None if attention_mask is None else attention_mask[:, first:end],
+                training=training,
             )
             for first, end in _spans(count, self.seq_len)
         ]
@@ -211,23 +232,37 @@ class CoSiMultiHeadAttention(ContinualAttention):
         return answers, after
 
     def _attend_block(
-        self, q: Tensor, k: Tensor, v: Tensor, exists: Tensor, training: bool | None
+        self, q: Tensor, k: Tensor, v: Tensor, *, exists: Tensor, allowed: Tensor | None, training: bool | None
     ) -> tuple[Tensor, Tensor]:
         """Attend under the band mask 0 <= t - s < N: heads ``(B, n, H, dim)`` and scores ``(B, H, n, N)``."""
         count, window = q.shape[1], self.seq_len
-        age = ops.arange(count + window - 1)[None] - ops.arange(count)[:, None]
-        band = ops.logical_and(age >= 0, age < window)
+        # Where each key lies in the window of each query, 0 the oldest.
+        place = ops.arange(count + window - 1)[None] - ops.arange(count)[:, None]
+        band = ops.logical_and(place >= 0, place < window)
         mask = ops.logical_and(band[None, None], exists[:, None, None])
-        scores = attention_weights(ops.einsum("bthd,bshd->bhts", q, k), mask)
+        if allowed is not None:
+            allowed = ops.take_along_axis(allowed, ops.clip(place, 0, window - 1)[None], axis=2)[:, None]
+        scores = attention_weights(ops.einsum("bthd,bshd->bhts", q, k), mask, allowed)
         kept = self._dropout_layer(scores, training=training) if self._dropout else scores
         heads = ops.einsum("bhts,bshd->bthd", kept, v)
         index = ops.arange(count)[:, None] + ops.arange(window)[None]
         return heads, ops.take_along_axis(scores, index[None, None], axis=3)
 
-    def call_sequence(self, inputs: Any, *, training: bool | None = None) -> Tensor:
-        """Answer all frames of whole streams, ``(B, T, C)``: what T steps from a fresh state answer."""
-        batch = ops.shape(self._parts(inputs)[0])[0]
-        answers, _ = self.stateless_steps(inputs, self.init_state(batch), training=training)
+    def call_sequence(self, inputs: Any, mask: Any = None, *, training: bool | None = None) -> Tensor:
+        """Answer all frames of whole streams, ``(B, T, C)``: what T steps from a fresh state answer.
+
+        Args:
+            inputs: Frames ``(B, T, C)``, or a tuple of query, value and, if it differs, key.
+            mask: ``(B, T) bool``, false where a frame does not exist; None if all do.
+            training: Whether dropout is on.
+        """
+        query = self._parts(inputs)[0]
+        if mask is not None:
+            there = ops.pad(ops.cast(mask, "int32"), ((0, 0), (self.seq_len - 1, 0)))
+            index = ops.arange(self._count(query))[:, None] + ops.arange(self.seq_len)[None]
+            mask = ops.cast(ops.take(there, index, axis=1), "bool")
+        fresh = self.init_state(ops.shape(query)[0])
+        answers, _ = self.stateless_steps(inputs, fresh, attention_mask=mask, training=training)
         return answers
 
     def compute_mask(self, _inputs: Any, previous_mask: Any = None) -> None:  # noqa: ARG002

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from coadtr import __version__
-from coadtr.errors import CheckpointError, ConfigError
+from coadtr.errors import CheckpointError, ConfigError, ShapeError
 from coadtr.keras.model import CoOadTR
-from coadtr.keras.weights import from_torch, to_torch
-from coadtr.scoring import probabilities
+from coadtr.keras.weights import load_weights, state_dict
+from coadtr.scoring import HEADS, probabilities
 
-__all__ = ["Checkpoint", "load", "load_weights", "save", "state_dict"]
+__all__ = ["Checkpoint", "load", "save"]
 
 FORMAT: Final = "coadtr-checkpoint"
 VERSION: Final = 1
@@ -34,6 +34,16 @@ SETTINGS: Final = {
     "norm_first": "norm_first", "in_bias": "use_bias", "dropout": "dropout", "input_dropout": "input_dropout",
     "attention_dropout": "attention_dropout",
 }  # fmt: skip
+# What they may be, as `coadtr.models.CoOadTRConfig` has it.
+LEAST: Final = {
+    "input_dim": 1, "num_classes": 2, "window": 1, "embed_dim": 1, "num_heads": 1, "ff_dim": 1, "depth": 1,
+    "num_positions": 0,
+}  # fmt: skip
+CHOICES: Final = {
+    "positions": ("learned", "fixed"), "activation": ("gelu", "relu"), "normalise": (True, False),
+    "norm_first": (True, False), "in_bias": (True, False),
+}  # fmt: skip
+FRACTIONS: Final = ("dropout", "input_dropout", "attention_dropout")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +66,19 @@ class Checkpoint:
         return tuple(self.config["classes"])
 
     def scores(self, logits: Any) -> NDArray[np.float64]:
-        """Turn logits ``(..., C)`` into scores from 0 to 1, as a replay of the checkpoint does."""
+        """Turn logits ``(..., C)`` into scores from 0 to 1, as a replay of the checkpoint does.
+
+        Raises:
+            ConfigError: If there are no logits, which a model with ``warmup="none"`` answers at first.
+            ShapeError: If there are not C logits.
+        """
         from keras import ops  # noqa: PLC0415
 
-        plain = np.asarray(ops.convert_to_numpy(logits))
+        if logits is None:
+            raise ConfigError("None has no scores: leave out the steps of the warm-up, or load with warmup='mask'")
+        plain, classes = np.asarray(ops.convert_to_numpy(logits)), len(self.class_names)
+        if plain.shape[-1:] != (classes,):
+            raise ShapeError(f"the checkpoint has {classes} classes, got logits of shape {plain.shape}; give (..., C)")
         return probabilities(plain, self.config["ignored"], head=self.config["head"])
 
 
@@ -74,9 +93,9 @@ def load(path: str | Path, **options: Any) -> Checkpoint:
         The model and its description.
 
     Raises:
-        CheckpointError: If a file is missing, damaged or of another version, or a weight is missing, left over or of
-            another shape.
-        ConfigError: If it is a checkpoint of another model.
+        CheckpointError: If a file is missing, damaged or of another version, a setting is out of range, or a weight is
+            missing, left over or of another shape.
+        ConfigError: If it is a checkpoint of another model, or CoOadTR refuses an option.
 
     Example:
         >>> load("no/such/folder")
@@ -95,14 +114,83 @@ def load(path: str | Path, **options: Any) -> Checkpoint:
     if not isinstance(settings, dict) or settings.get("kind") != "cooadtr":
         kind = settings.get("kind") if isinstance(settings, dict) else settings
         raise ConfigError(f"{folder}: is a checkpoint of {kind!r}; coadtr.keras loads 'cooadtr', export others to ONNX")
-    if missing := [name for name in (*SETTINGS, "kind") if name not in settings]:
-        raise CheckpointError(f"{folder / CONFIG_FILE}: the setting {', '.join(missing)} is missing; export it again")
-    if missing := [name for name in ("classes", "ignored", "head") if name not in config]:
-        raise CheckpointError(f"{folder / CONFIG_FILE}: {', '.join(missing)} is missing; export it again")
+    _check_config(config, folder / CONFIG_FILE)
     weights = _read_weights(folder / WEIGHTS_FILE, config.get("weights_sha256"))
-    model = CoOadTR(**{own: settings[name] for name, own in SETTINGS.items()}, **options)
+    _check_sizes(weights, settings, folder / WEIGHTS_FILE)
+    model = _make_model(settings, options, folder / CONFIG_FILE)
     load_weights(model, weights, source=str(folder / WEIGHTS_FILE))
     return Checkpoint(model, config, origin)
+
+
+def _check_config(config: dict[str, Any], file: str | Path) -> None:
+    """Refuse settings that no CoOadTR has, and classes that are not those of its answers."""
+    settings: dict[str, Any] = config.get("model", {})
+    if missing := [name for name in SETTINGS if name not in settings]:
+        raise CheckpointError(f"{file}: the setting {', '.join(missing)} is missing; export it again")
+    if missing := [name for name in ("classes", "ignored", "head") if name not in config]:
+        raise CheckpointError(f"{file}: {', '.join(missing)} is missing; export it again")
+
+    def require(holds: bool, name: str, wanted: str, value: object) -> None:
+        if not holds:
+            raise CheckpointError(f"{file}: {name} must be {wanted}, got {value!r}; export it again")
+
+    for name, least in LEAST.items():
+        count = settings[name]
+        require(_is_index(count) and count >= least, name, f"a whole number of at least {least}", count)
+    for name in FRACTIONS:
+        share = settings[name]
+        require(type(share) in (int, float) and 0 <= share < 1, name, "a number of at least 0 and below 1", share)
+    for name, choices in CHOICES.items():
+        value, told = settings[name], " or ".join(map(str, choices))
+        require(type(value) is type(choices[0]) and value in choices, name, told, value)
+    width, window, cycle = (settings[name] for name in ("embed_dim", "window", "num_positions"))
+    require(width % settings["num_heads"] == 0, "embed_dim", f"a multiple of num_heads={settings['num_heads']}", width)
+    require(cycle == 0 or cycle >= window, "num_positions", f"0 or at least the window of {window} frames", cycle)
+    names, ignored, classes = config["classes"], config["ignored"], settings["num_classes"]
+    texts = isinstance(names, list) and all(isinstance(name, str) and name.strip() for name in names)
+    require(texts and len({*names}) == len(names) == classes, "classes", f"{classes} names, each its own", names)
+    right = ignored is None or (_is_index(ignored) and 0 <= ignored < classes)
+    require(right, "ignored", f"None or the index of a class, 0 to {classes - 1}", ignored)
+    require(config["head"] in HEADS, "head", " or ".join(HEADS), config["head"])
+
+
+def _is_index(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_sizes(weights: dict[str, NDArray[Any]], settings: dict[str, Any], file: Path) -> None:
+    """Compare the sizes with the weights' before a model is made, which would take whatever memory they ask for."""
+    width, hidden = settings["embed_dim"], [name for name in weights if name.endswith("feed_forward.0.weight")]
+    if len(hidden) != settings["depth"]:
+        raise CheckpointError(
+            f"{file}: its number of blocks is {len(hidden)}, {CONFIG_FILE} says depth={settings['depth']}; "
+            "export it again"
+        )
+    wanted = {
+        "inputs.embed.weight": (width, settings["input_dim"]),
+        "positions.table": (settings["num_positions"] or 2 * settings["window"] - 1, width),
+        "head.weight": (settings["num_classes"], width),
+        **dict.fromkeys(hidden, (settings["ff_dim"], width)),
+    }
+    for name, shape in wanted.items():
+        if name in weights and weights[name].shape != shape:
+            raise CheckpointError(
+                f"{file}: {name} has shape {weights[name].shape}, {CONFIG_FILE} wants {shape}; export it again"
+            )
+    if missing := [name for name in wanted if name not in weights]:
+        raise CheckpointError(f"{file}: lacks {', '.join(missing)}; are the weights of other settings?")
+
+
+def _make_model(settings: dict[str, Any], options: dict[str, Any], file: Path) -> CoOadTR:
+    try:
+        return CoOadTR(**{own: settings[name] for name, own in SETTINGS.items()}, **options)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        told = " ".join(str(error).split())
+        if not options:
+            raise CheckpointError(f"{file}: CoOadTR refuses its settings ({told}); export it again") from error
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"CoOadTR refuses the options {', '.join(options)} ({told}); leave one out") from error
 
 
 def _read_bytes(file: Path) -> bytes:
@@ -138,66 +226,6 @@ def _read_weights(file: Path, digest: object) -> dict[str, NDArray[Any]]:
         raise CheckpointError(f"{file}: cannot be read ({error}); save the checkpoint in float32") from error
 
 
-def state_dict(model: CoOadTR) -> dict[str, NDArray[Any]]:
-    """Return a model's weights under the names of `coadtr.models.CoOadTR`.
-
-    Example:
-        >>> model = CoOadTR(input_dim=6, num_classes=3, seq_len=4, embed_dim=8, num_heads=2, ff_dim=8)
-        >>> list(state_dict(model))[:3]
-        ['inputs.embed.weight', 'inputs.embed.bias', 'positions.table']
-    """
-    arrays: dict[str, NDArray[Any]] = {}
-    if model.normalise:
-        arrays |= {f"inputs.{name}": _plain(getattr(model, name)) for name in ("mean", "scale")}
-    for name, part in (("inputs.embed", model.embedding), ("norm", model.norm), ("head", model.head)):
-        weight, bias = part.weights
-        arrays |= {f"{name}.weight": _plain(weight).T, f"{name}.bias": _plain(bias)}
-        if part is model.embedding:
-            for prefix, layer in (("positions", model.encoding), ("encoder", model.encoder)):
-                arrays |= {f"{prefix}.{inner}": array for inner, array in to_torch(layer).items()}
-    # The projections of tokens may have biases there, the one of outputs has none.
-    return {name: array for name, array in arrays.items() if not name.endswith("out_proj.bias")}
-
-
-def _plain(variable: Any) -> NDArray[Any]:
-    from keras import ops  # noqa: PLC0415
-
-    return np.array(ops.convert_to_numpy(variable))
-
-
-def load_weights(model: CoOadTR, weights: dict[str, Any], *, source: str = "the weights") -> None:
-    """Set a model's weights from those of `coadtr.models.CoOadTR`, by name.
-
-    Args:
-        model: The model.
-        weights: Arrays, or CPU tensors, by name.
-        source: What holds them, for messages.
-
-    Raises:
-        CheckpointError: If a weight is missing, left over, of another shape, or not finite.
-    """
-    given = {name: np.asarray(array, dtype=np.float32) for name, array in weights.items()}
-    wanted = state_dict(model)
-    if missing := [name for name in wanted if name not in given]:
-        raise CheckpointError(f"{source}: lacks {', '.join(missing[:5])}; are the weights of other settings?")
-    if left := [name for name in given if name not in wanted]:
-        raise CheckpointError(f"{source}: the model has no place for {', '.join(left[:5])}; are its settings others?")
-    for name, array in given.items():
-        if array.shape != wanted[name].shape:
-            raise CheckpointError(f"{source}: {name} has shape {array.shape}, the model wants {wanted[name].shape}")
-        if not np.isfinite(array).all():
-            raise CheckpointError(f"{source}: {name} holds values that are not finite; export another training state")
-    if model.normalise:
-        model.mean.assign(given["inputs.mean"])
-        model.scale.assign(given["inputs.scale"])
-    for name, part in (("inputs.embed", model.embedding), ("norm", model.norm), ("head", model.head)):
-        part.set_weights([given[f"{name}.weight"].T, given[f"{name}.bias"]])
-    for prefix, layer in (("positions.", model.encoding), ("encoder.", model.encoder)):
-        from_torch(
-            layer, {name.removeprefix(prefix): array for name, array in given.items() if name.startswith(prefix)}
-        )
-
-
 def save(path: str | Path, checkpoint: Checkpoint) -> Path:
     """Write a Keras CoOadTR as a checkpoint folder, which `coadtr.load` and the command line read.
 
@@ -209,9 +237,16 @@ def save(path: str | Path, checkpoint: Checkpoint) -> Path:
         ``path``.
 
     Raises:
-        CheckpointError: If the folder is there already, cannot be written, or a weight is not finite.
+        CheckpointError: If the folder is there already, cannot be written, a weight is not finite, the model has
+            other settings than ``checkpoint.config`` says, or a bias that the PyTorch model does not have.
     """
     folder = Path(path)
+    _check_config(checkpoint.config, "checkpoint.config")
+    for name, own in SETTINGS.items():
+        if (said := checkpoint.config["model"][name]) != (found := checkpoint.model._settings[own]):
+            raise CheckpointError(
+                f"checkpoint.config says {name}={said!r}, the model has {own}={found!r}; save each model with its own"
+            )
     arrays = {
         name: np.ascontiguousarray(array, dtype=np.float32) for name, array in state_dict(checkpoint.model).items()
     }

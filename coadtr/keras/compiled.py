@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from coadtr.errors import ConfigError
+
 __all__ = ["compile_step"]
 
 
@@ -15,7 +17,7 @@ def compile_step(layer: Any, **options: Any) -> Callable[[Any, Any], tuple[Any, 
     """Compile a layer's or model's ``stateless_step`` with what the backend has for it.
 
     That is ``tf.function``, ``jax.jit`` or ``torch.compile``. Weights that change later are seen by the compiled step.
-    With JAX the state's storage is reused: keep no state that was given to it.
+    With JAX the state's storage is reused: keep no state that was given to it, nor one that a layer holds.
 
     Args:
         layer: A built layer or model of `coadtr.keras`.
@@ -23,6 +25,9 @@ def compile_step(layer: Any, **options: Any) -> Callable[[Any, Any], tuple[Any, 
 
     Returns:
         ``step(inputs, state) -> (answer, state)``, in inference mode.
+
+    Raises:
+        ConfigError: If the layer has no weights yet.
 
     Example:
         >>> import numpy as np
@@ -35,6 +40,8 @@ def compile_step(layer: Any, **options: Any) -> Callable[[Any, Any], tuple[Any, 
         >>> ops.convert_to_numpy(answer).tolist()
         [[1.0, 1.0, 1.0]]
     """
+    if not layer.built:
+        raise ConfigError(f"{type(layer).__name__} has no weights yet: call it, or build((None, None, C)), first")
     backend = keras.config.backend()
     if backend == "tensorflow":
         import tensorflow as tf  # noqa: PLC0415

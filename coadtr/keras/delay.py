@@ -8,8 +8,9 @@ import keras
 from keras import ops
 
 from coadtr.errors import ConfigError, ShapeError
+from coadtr.keras.checks import require_count, require_fit
 from coadtr.keras.ring import Tensor, init_ring, write_ring
-from coadtr.keras.streaming import Streaming, require_count
+from coadtr.keras.streaming import Streaming
 
 __all__ = ["CoDelay", "DelayState"]
 
@@ -121,6 +122,7 @@ class CoDelay(Streaming, keras.layers.Layer):  # type: ignore[misc]
             ShapeError: If the frame has another shape than those before.
         """
         inputs = self._cast(inputs)
+        require_fit(inputs, "CoDelay.stateless_step", streams=state.frames.shape[0])
         if tuple(inputs.shape[1:]) != tuple(state.buffer.shape[2:]):
             raise ShapeError(f"CoDelay takes frames (B, *{tuple(state.buffer.shape[2:])}), got {tuple(inputs.shape)}")
         if not self.delay:

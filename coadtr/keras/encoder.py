@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from coadtr.errors import ShapeError
 from coadtr.keras.attention import CoSiMultiHeadAttention, RingState
+from coadtr.keras.checks import require_count
 from coadtr.keras.multi_head import ContinualAttention
 from coadtr.keras.retroactive import CoReMultiHeadAttention, RetroactiveState
 from coadtr.keras.ring import Tensor, init_ring, seen_in_order, to_time_order, write_ring
-from coadtr.keras.streaming import Streaming, require_count, require_frame
+from coadtr.keras.streaming import Streaming
 
 __all__ = ["CoReTransformerEncoder", "CoSiTransformerEncoder", "ContinualBlock", "RetroactiveBlockState"]
 
@@ -73,13 +75,25 @@ class ContinualBlock(Streaming, keras.layers.Layer):  # type: ignore[misc]
         return {**super().get_config(), **own, **self._streaming_config()}
 
     def build(self, input_shape: Any) -> None:
-        """Make the weights for inputs ``(B, T, E)``."""
+        """Make the weights for inputs ``(B, T, E)``.
+
+        Raises:
+            ShapeError: If they are of another width.
+        """
+        if input_shape[-1] != self.embed_dim:
+            raise ShapeError(
+                f"{type(self).__name__} takes embed_dim={self.embed_dim} channels, got shape {tuple(input_shape)}"
+            )
         clip = (*tuple(input_shape)[:-1], self.embed_dim)
         self.att.build(clip, clip)
         self.ffn_in.build(clip)
         self.ffn_out.build((*clip[:-1], self.ff_dim))
         self.ln1.build(clip)
         self.ln2.build(clip)
+
+    @property
+    def _channels(self) -> int:
+        return self.embed_dim
 
     def enter(self, x: Tensor) -> Tensor:
         """Make the attention's input from the block's."""
@@ -161,8 +175,7 @@ class CoSiTransformerEncoder(ContinualBlock):
         self, inputs: Any, state: RingState, *, training: bool | None = None
     ) -> tuple[Tensor, RingState]:
         """Take in one frame of each stream, ``(B, E)``, and answer for it ``(B, E)``, as a pure function."""
-        inputs = self._cast(inputs)
-        require_frame(inputs, "CoSiTransformerEncoder.stateless_step", streams=state.frames.shape[0])
+        inputs = self._frame(inputs, state.frames.shape[0])
         attended, state = self.att.stateless_step(self.enter(inputs), state, training=training)
         return self.leave(inputs, attended, training), state
 
@@ -170,14 +183,20 @@ class CoSiTransformerEncoder(ContinualBlock):
         self, inputs: Any, state: RingState, *, training: bool | None = None
     ) -> tuple[Tensor, RingState]:
         """Take in T frames of each stream, ``(B, T, E)``, and answer for each, as a pure function: equal to T steps."""
-        inputs = self._cast(inputs)
+        inputs = self._frames(inputs, state.frames.shape[0])
         attended, state = self.att.stateless_steps(self.enter(inputs), state, training=training)
         return self.leave(inputs, attended, training), state
 
-    def call_sequence(self, inputs: Any, *, training: bool | None = None) -> Tensor:
-        """Answer all frames of whole streams, ``(B, T, E)``: what T steps from a fresh state answer."""
-        answers, _ = self.stateless_steps(inputs, self.init_state(ops.shape(inputs)[0]), training=training)
-        return answers
+    def call_sequence(self, inputs: Any, mask: Any = None, *, training: bool | None = None) -> Tensor:
+        """Answer all frames of whole streams, ``(B, T, E)``: what T steps from a fresh state answer.
+
+        Args:
+            inputs: ``(B, T, E)``.
+            mask: ``(B, T) bool``, false where a frame does not exist; None if all do.
+            training: Whether dropout is on.
+        """
+        inputs = self._frames(inputs, None)
+        return self.leave(inputs, self.att.call_sequence(self.enter(inputs), mask, training=training), training)
 
     def compute_mask(self, _inputs: Any, previous_mask: Any = None) -> None:  # noqa: ARG002
         """Return None: the one answer is never masked."""
@@ -256,8 +275,7 @@ class CoReTransformerEncoder(ContinualBlock):
         Returns:
             ``(B, N, E)``, oldest frame first and zeros where there is none, and the state after the frame.
         """
-        inputs = self._cast(inputs)
-        require_frame(inputs, "CoReTransformerEncoder.stateless_step", streams=state.tokens.shape[0])
+        inputs = self._frame(inputs, state.tokens.shape[0])
         tokens = write_ring(state.tokens, inputs, state.attention.frames)
         attended, attention = self.att.stateless_step(self.enter(inputs), state.attention, training=training)
         window = self.leave(to_time_order(tokens, attention.frames), attended, training)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,8 @@ from keras import ops
 from numpy.typing import NDArray
 
 from coadtr.errors import CheckpointError, ConfigError, MissingExtraError
-from coadtr.keras.litert import SIGNATURE, LiteRTStepper
+from coadtr.keras.checks import require_count
+from coadtr.runtime.litert import SIGNATURE, LiteRTStepper
 
 __all__ = ["export_litert", "export_saved_model", "state_names"]
 
@@ -56,8 +58,8 @@ def export_saved_model(layer: Any, path: str | Path) -> Path:
         ``path``.
 
     Raises:
-        ConfigError: If the backend is not TensorFlow, or the folder is there already.
-        CheckpointError: If the answers of what was written differ from the layer's.
+        ConfigError: If the backend is not TensorFlow, the folder is there already, or the layer is in half precision.
+        CheckpointError: If the answers of what was written differ from the layer's, or it cannot be written.
     """
     tf, folder = _require_tensorflow(), _require_free(path)
     width, names, like = _describe(layer)
@@ -84,8 +86,8 @@ def export_saved_model(layer: Any, path: str | Path) -> Path:
     frame = tf.TensorSpec((None, width), tf.float32, name="frame")
     module.step = tf.function(step).get_concrete_function(frame=frame, **{spec.name: spec for spec in specs.values()})
     module.fresh = tf.function(fresh).get_concrete_function(streams=tf.TensorSpec((), tf.int32, name="streams"))
-    with tempfile.TemporaryDirectory(dir=_parent(folder), prefix=".") as scratch:
-        part = Path(scratch) / "part"
+    with _scratch(folder) as scratch:
+        part = scratch / "part"
         tf.saved_model.save(module, str(part), signatures={"step": module.step, "fresh": module.fresh})
         signatures = tf.saved_model.load(str(part)).signatures
         state = {key: value.numpy() for key, value in signatures["fresh"](tf.constant(2)).items()}
@@ -105,11 +107,11 @@ def export_litert(layer: Any, path: str | Path, *, streams: int = 1, description
     """Write a built layer's or model's step as a LiteRT (TFLite) file, for a fixed number of streams.
 
     Inputs and outputs are named as :func:`export_saved_model` says, and only built-in operators are used.
-    :class:`LiteRTStepper` runs the file without TensorFlow and Keras; any interpreter of TFLite does.
+    :class:`coadtr.runtime.LiteRTStepper` runs the file without TensorFlow and Keras; any interpreter of TFLite does.
 
     Args:
         layer: A built layer or model of `coadtr.keras` that takes one frame ``(B, D)``.
-        path: The file to write; it must not exist. Beside it lies ``<name>.json``, which describes it.
+        path: The file to write. Beside it lies ``<name>.json``, which describes it. Neither may exist.
         streams: Streams B that the file steps at once.
         description: What the file is to say of itself besides, as JSON values; for a checkpoint its ``config``.
 
@@ -117,15 +119,19 @@ def export_litert(layer: Any, path: str | Path, *, streams: int = 1, description
         ``path``.
 
     Raises:
-        ConfigError: If the backend is not TensorFlow, the file is there already, or ``streams`` is below one.
-        CheckpointError: If the step cannot be converted, or its answers differ from the layer's.
+        ConfigError: If the backend is not TensorFlow, a file is there already, ``streams`` is not a whole number above
+            0, ``description`` is not JSON, or the layer is in half precision.
+        CheckpointError: If the step cannot be converted or written, or its answers differ from the layer's.
         MissingExtraError: If the interpreter is not installed.
     """
     tf, file = _require_tensorflow(), _require_free(path)
-    if streams < 1:
-        raise ConfigError(f"a file steps at least one stream, got streams={streams}")
+    beside = _require_free(file.with_name(file.name + ".json"))
+    require_count("export_litert", "streams", streams, 1)
     width, names, like = _describe(layer)
     leaves = keras.tree.flatten(like)
+    shapes = [{"name": name, "shape": list(leaf.shape[1:])} for name, leaf in zip(names, leaves, strict=True)]
+    says = {"format": "coadtr-litert", "version": 1, "streams": streams, "width": width, "state": shapes}
+    text = _to_json({**says, "description": description})
 
     def step(frame: Any, **state: Any) -> dict[str, Any]:
         given = keras.tree.pack_sequence_as(like, [state[f"state_{name}"] for name in names])
@@ -141,8 +147,8 @@ def export_litert(layer: Any, path: str | Path, *, streams: int = 1, description
     concrete = tf.function(step).get_concrete_function(frame=frame, **specs)
     module = tf.Module()
     module.held, module.step = [variable.value for variable in layer.variables], concrete
-    with tempfile.TemporaryDirectory(dir=_parent(file), prefix=".") as scratch:
-        folder, part = Path(scratch) / "model", Path(scratch) / "part"
+    with _scratch(file) as scratch:
+        folder, part = scratch / "model", scratch / "part"
         tf.saved_model.save(module, str(folder), signatures={SIGNATURE: concrete})
         try:
             converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[SIGNATURE])
@@ -151,13 +157,10 @@ def export_litert(layer: Any, path: str | Path, *, streams: int = 1, description
         except Exception as error:  # the converter has an exception of its own, under a name that moves
             first = (str(error) or type(error).__name__).splitlines()[0]
             raise CheckpointError(f"{file}: {type(layer).__name__} cannot be converted ({first}); report it") from error
-        shapes = [{"name": name, "shape": list(leaf.shape[1:])} for name, leaf in zip(names, leaves, strict=True)]
-        says = {"format": "coadtr-litert", "version": 1, "streams": streams, "width": width, "state": shapes}
-        text = json.dumps({**says, "description": description}, indent=2, ensure_ascii=False)
         stepper = LiteRTStepper(part)
         state = stepper.init_state()
         _require_agreement(layer, stepper.step, state, (streams, width), file)
-        file.with_name(file.name + ".json").write_text(text + "\n", encoding="utf-8")
+        beside.write_bytes(text)
         shutil.move(part, file)
     return file
 
@@ -182,15 +185,34 @@ def _require_free(path: str | Path) -> Path:
     return target
 
 
-def _parent(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.parent
+def _to_json(values: dict[str, Any]) -> bytes:
+    try:
+        return (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"description cannot be written as JSON ({error}); give texts, numbers, lists, dicts"
+        ) from error
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """Yield a folder beside the target, which goes when the block ends."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as scratch:
+            yield Path(scratch)
+    except OSError as error:
+        raise CheckpointError(
+            f"{target}: cannot be written ({error.strerror or error}): choose a folder that you may write"
+        ) from error
 
 
 def _describe(layer: Any) -> tuple[int, list[str], Any]:
     """Return the width of a frame, the names of the state's arrays, and a fresh stream's state."""
     if not layer.built:
         raise ConfigError(f"{type(layer).__name__} has no weights yet; build it before exporting")
+    if (dtype := layer.compute_dtype) in ("float16", "bfloat16"):
+        raise ConfigError(f"{type(layer).__name__} computes in {dtype}; load it with dtype float32 to export")
     width = getattr(layer, "input_dim", None) or getattr(layer, "embed_dim", None)
     if width is None:
         raise ConfigError(f"{type(layer).__name__} does not take one frame (B, D); export a block, a stack or CoOadTR")

@@ -8,10 +8,10 @@ import keras
 from keras import ops
 
 from coadtr.errors import ConfigError, ShapeError
-from coadtr.keras.positions import CircularPositionalEncoding
+from coadtr.keras.positions import CircularPositionalEncoding, clip_index
 from coadtr.keras.ring import Tensor
 from coadtr.keras.stack import CoTransformerEncoder
-from coadtr.keras.streaming import Streaming, require_frame
+from coadtr.keras.streaming import Streaming
 
 __all__ = ["CoOadTR"]
 
@@ -89,7 +89,8 @@ class CoOadTR(Streaming, keras.Model):  # type: ignore[misc]
     ) -> None:
         if embed_dim % num_heads:
             raise ConfigError(f"embed_dim must be a multiple of num_heads, got {embed_dim} and {num_heads}")
-        super().__init__(**kwargs)
+        # Keras would round raw features to half precision before the mean is taken off; this model casts by itself.
+        super().__init__(autocast=False, **kwargs)
         self._settings: Any = {
             "input_dim": input_dim,
             "num_classes": num_classes,
@@ -174,10 +175,18 @@ class CoOadTR(Streaming, keras.Model):  # type: ignore[misc]
         self.embedding.build((None, None, self.input_dim))
         for part in (self.encoding, self.encoder, self.norm, self.head):
             part.build(clip)
+        if self._settings["use_bias"]:
+            # `coadtr.models.CoOadTR` has biases where tokens are projected, and none behind the attention.
+            for block in self.encoder.blocks:
+                block.att.output_dense.bias.trainable = False
 
     def init_state(self, batch_size: int = 1) -> Any:
         """Return the state of ``batch_size`` streams that have seen no frame."""
         return self.encoder.init_state(batch_size)
+
+    @property
+    def _channels(self) -> int:
+        return self.input_dim
 
     def _cast(self, x: Any) -> Tensor:
         return ops.cast(ops.convert_to_tensor(x), "float32" if self.normalise else self.compute_dtype)
@@ -196,10 +205,7 @@ class CoOadTR(Streaming, keras.Model):  # type: ignore[misc]
     def _embed_clip(self, frames: Tensor, first_frame: Any, training: bool | None) -> Tensor:
         if len(frames.shape) != 3 or frames.shape[-1] != self.input_dim:
             raise ShapeError(f"CoOadTR takes clips (B, T, {self.input_dim}), got {tuple(frames.shape)}")
-        index = ops.arange(ops.shape(frames)[1], dtype="int32")[None]
-        if first_frame is not None:
-            index = index + ops.cast(ops.convert_to_tensor(first_frame), "int32")[:, None]
-        return self.embed(frames, index, training)
+        return self.embed(frames, clip_index(ops.shape(frames)[1], first_frame), training)
 
     def call(self, inputs: Any, first_frame: Any = None, training: bool | None = None) -> Tensor:
         """Answer the last frame of each clip, ``(B, T, D)`` to logits ``(B, C)``, from the last N frames.
@@ -212,7 +218,7 @@ class CoOadTR(Streaming, keras.Model):  # type: ignore[misc]
         Raises:
             ShapeError: If the clips are not ``(B, T, D)``.
         """
-        embedded = self._embed_clip(inputs, first_frame, training)
+        embedded = self._embed_clip(self._cast(inputs), first_frame, training)
         return self.classify(self.encoder(embedded, training=training)[:, 0])
 
     def call_sequence(self, inputs: Any, first_frame: Any = None, *, training: bool | None = None) -> Tensor:
@@ -226,10 +232,7 @@ class CoOadTR(Streaming, keras.Model):  # type: ignore[misc]
         Raises:
             ShapeError: If the frame is not ``(B, D)``.
         """
-        inputs = self._cast(inputs)
-        require_frame(inputs, "CoOadTR.stateless_step", streams=state.frames.shape[0])
-        if inputs.shape[1] != self.input_dim:
-            raise ShapeError(f"CoOadTR takes {self.input_dim} channels, got {tuple(inputs.shape)}")
+        inputs = self._frame(inputs, state.frames.shape[0])
         encoded, state = self.encoder.stateless_step(
             self.embed(inputs, state.frames, training), state, training=training
         )
@@ -237,7 +240,7 @@ class CoOadTR(Streaming, keras.Model):  # type: ignore[misc]
 
     def stateless_steps(self, inputs: Any, state: Any, *, training: bool | None = None) -> tuple[Tensor, Any]:
         """Answer T frames of each stream, ``(B, T, D)`` to logits ``(B, T, C)``: T steps, as a pure function."""
-        embedded = self._embed_clip(self._cast(inputs), state.frames, training)
+        embedded = self._embed_clip(self._frames(inputs, state.frames.shape[0]), state.frames, training)
         encoded, state = self.encoder.stateless_steps(embedded, state, training=training)
         return self.classify(encoded), state
 

@@ -9,20 +9,33 @@ import keras
 from keras import ops
 
 from coadtr.errors import ConfigError, ShapeError
+from coadtr.keras.checks import require_count, require_fit, require_frame
 from coadtr.keras.ring import Tensor
-from coadtr.keras.streaming import Streaming, require_count, require_frame
+from coadtr.keras.streaming import Streaming
 
 __all__ = ["ContinualAttention", "attention_weights"]
 
 PARTS = ("query", "value", "key")
 
 
-def attention_weights(logits: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the last dimension without the masked keys; half-precision logits are summed in float32."""
+# Less than any logit, as in Keras: where a mask leaves no key, all count alike.
+FORBIDDEN = -1e9
+
+
+def attention_weights(logits: Tensor, exists: Tensor, allowed: Tensor | None = None) -> Tensor:
+    """Softmax over the last dimension; half-precision logits are summed in float32.
+
+    Args:
+        logits: ``(..., keys)``.
+        exists: Which keys there are; at least one for each query.
+        allowed: Which of them a mask leaves; where it leaves none, all that there are count alike, as in Keras.
+    """
     dtype = keras.backend.standardize_dtype(logits.dtype)
     if dtype in ("float16", "bfloat16"):
         logits = ops.cast(logits, "float32")
-    masked = ops.where(mask, logits, ops.cast(-math.inf, logits.dtype))
+    if allowed is not None:
+        logits = ops.where(allowed, logits, ops.cast(FORBIDDEN, logits.dtype))
+    masked = ops.where(exists, logits, ops.cast(-math.inf, logits.dtype))
     return ops.cast(ops.softmax(masked, axis=-1), dtype)
 
 
@@ -54,6 +67,8 @@ class ContinualAttention(Streaming, keras.layers.MultiHeadAttention):  # type: i
             raise ConfigError(
                 f"{name}: seq_len={seq_len} is the window; leave sliding_window={kwargs['sliding_window']!r} out"
             )
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"{name}: dropout must be from 0 to below 1, got {dropout!r}")
         super().__init__(
             num_heads=num_heads,
             key_dim=key_dim,
@@ -103,12 +118,49 @@ class ContinualAttention(Streaming, keras.layers.MultiHeadAttention):  # type: i
 
     def _project(self, inputs: Any, streams: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Project one frame of each stream: the query, and scaled heads ``(B, H, dim)`` of query, key and value."""
+        self._require_built()
         parts = self._parts(inputs)
-        for part, x in zip(PARTS, parts, strict=True):
-            require_frame(x, f"{type(self).__name__}.stateless_step ({part})", streams=streams)
+        for part, x, width in zip(PARTS, parts, self._widths, strict=True):
+            require_frame(x, f"{type(self).__name__}.stateless_step ({part})", streams=streams, channels=width)
         query, value, key = (x[:, None] for x in parts)
         q = self._query_dense(query)[:, 0] * self._inverse_sqrt_key_dim
         return query, q, self._key_dense(key)[:, 0], self._value_dense(value)[:, 0]
+
+    @property
+    def _widths(self) -> tuple[int, int, int]:
+        """Channels of query, value and key."""
+        query, value, key = (
+            int(part.kernel.shape[0]) for part in (self._query_dense, self._value_dense, self._key_dense)
+        )
+        return query, value, key
+
+    def _clips(self, inputs: Any, streams: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Read what pure steps take: T frames of query, value and key."""
+        self._require_built()
+        parts = self._parts(inputs)
+        self._require_as_many(parts)
+        for part, x, width in zip(PARTS, parts, self._widths, strict=True):
+            require_fit(x, f"{type(self).__name__}.stateless_steps ({part})", streams=streams, channels=width)
+        return parts
+
+    def _require_as_many(self, parts: tuple[Tensor, Tensor, Tensor]) -> int:
+        """Return T of query, value and key, which is one."""
+        counts = {self._count(x) for x in parts}
+        if len(counts) != 1:
+            found = ", ".join(f"{part} {tuple(x.shape)}" for part, x in zip(PARTS, parts, strict=True))
+            raise ShapeError(f"{type(self).__name__}.call_steps takes as many queries as values and keys; got {found}")
+        return counts.pop()
+
+    def _mask(self, mask: Any, rows: int, streams: Any) -> Tensor:
+        """Read a mask of the last N frames, ``(B or 1, rows or 1, N)``, oldest first, as ``(B, rows, N)``."""
+        mask = ops.cast(ops.convert_to_tensor(mask), "bool")
+        if len(mask.shape) != 3 or mask.shape[1] not in (1, rows) or mask.shape[2] != self.seq_len:
+            wanted = f"1, {self.seq_len}" if rows == 1 else f"{rows} or 1, {self.seq_len}"
+            raise ShapeError(
+                f"{type(self).__name__}: attention_mask of a step must be (B or 1, {wanted}), over the last "
+                f"{self.seq_len} frames, oldest first; got {tuple(mask.shape)}"
+            )
+        return ops.broadcast_to(mask, (streams, rows, self.seq_len))
 
     def _merge(self, heads: Tensor, query: Tensor) -> Tensor:
         """Project heads ``(B, T, H, value_dim)`` to outputs, through the gate if there is one."""
@@ -117,7 +169,19 @@ class ContinualAttention(Streaming, keras.layers.MultiHeadAttention):  # type: i
         return self._output_dense(heads)
 
     def _window(self, query: Any, value: Any, key: Any, masks: dict[str, Any]) -> tuple[Any, Any, Any, dict[str, Any]]:
-        """Keep the last N frames of a clip, and of its masks."""
+        """Keep the last N frames of a clip, and of its masks.
+
+        Raises:
+            ShapeError: If there is no frame, or a mask is not of frames.
+        """
+        if 0 in (query.shape[1], value.shape[1]):
+            raise ShapeError(f"{type(self).__name__} takes clips of at least one frame, got {tuple(query.shape)}")
+        for name, mask in masks.items():
+            if mask is not None and len(mask.shape) != 2:
+                raise ShapeError(
+                    f"{type(self).__name__}: {name} must be (B, T), got {tuple(mask.shape)}; a mask of pairs of frames "
+                    "is attention_mask=..."
+                )
         last = slice(-self.seq_len, None)
         kept = {name: None if mask is None else mask[:, last] for name, mask in masks.items()}
         return query[:, last], value[:, last], None if key is None else key[:, last], kept
@@ -155,15 +219,18 @@ class ContinualAttention(Streaming, keras.layers.MultiHeadAttention):  # type: i
         options: dict[str, Any] = {"attention_mask": attention_mask, "return_attention_scores": return_attention_scores}
         return self._advance(lambda state: self.stateless_step(parts, state, training=training, **options), parts[0])
 
-    def call_steps(
+    def call_steps(  # noqa: PLR0917 (the arguments of the original)
         self,
         query: Any,
         value: Any = None,
         key: Any = None,
+        attention_mask: Any = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
     ) -> Any:
         """Take in the next T frames of each stream, ``(B, T, C)`` each, and answer for each.
+
+        Arguments are those of :meth:`stateless_steps`.
 
         Returns:
             ``(B, T, ...)`` outputs, and scores with the steps on axis 2 if asked for; with :attr:`warmup` ``"none"``
@@ -175,15 +242,13 @@ class ContinualAttention(Streaming, keras.layers.MultiHeadAttention):  # type: i
             ConfigError: If it is called inside a compiled function, which would not see the held state change.
         """
         parts = self._parts((query, value, key))
-        if len({self._count(x) for x in parts}) != 1:
-            found = ", ".join(f"{part} {tuple(x.shape)}" for part, x in zip(PARTS, parts, strict=True))
-            raise ShapeError(f"{type(self).__name__}.call_steps takes as many queries as values and keys; got {found}")
+        count = self._require_as_many(parts)
         self._build_for(tuple(tuple(x.shape) for x in parts))
-        options: dict[str, Any] = {"return_attention_scores": return_attention_scores}
+        options: dict[str, Any] = {"attention_mask": attention_mask, "return_attention_scores": return_attention_scores}
         return self._advance(
             lambda state: self.stateless_steps(parts, state, training=training, **options),
             parts[0],
-            steps=True,
+            count,
             axes=(1, 2) if return_attention_scores else None,
         )
 

@@ -11,8 +11,9 @@ from keras import ops
 from numpy.typing import NDArray
 
 from coadtr.errors import ConfigError, ShapeError
+from coadtr.keras.checks import require_fit
 from coadtr.keras.ring import Tensor
-from coadtr.keras.streaming import Streaming, require_frame
+from coadtr.keras.streaming import Streaming
 
 __all__ = ["CircularPositionalEncoding", "PositionState", "cyclic_sinusoidal_table"]
 
@@ -62,6 +63,19 @@ def cyclic_sinusoidal_table(length: int, dim: int) -> NDArray[np.float32]:
     table = np.stack(columns, axis=1).astype(np.float32)
     smooth = np.stack([np.roll(table, shift, axis=0) for shift in (2, 1, 0, -1, -2)]).mean(0)
     return np.asarray(smooth - table.mean(0), dtype=np.float32)
+
+
+def clip_index(count: Any, first_frame: Any = None) -> Tensor:
+    """Return the index of each frame of clips in their streams, ``(B or 1, T) int32``.
+
+    Args:
+        count: Frames T.
+        first_frame: Index of the first frame, ``(B,)`` or one for all; 0 if not given.
+    """
+    index = ops.arange(count, dtype="int32")[None]
+    if first_frame is None:
+        return index
+    return index + ops.reshape(ops.cast(ops.convert_to_tensor(first_frame), "int32"), (-1, 1))
 
 
 class PositionState(NamedTuple):
@@ -148,27 +162,37 @@ class CircularPositionalEncoding(Streaming, keras.layers.Layer):  # type: ignore
                 f"CircularPositionalEncoding takes {self.embed_dim} channels, got shape {tuple(input_shape)}"
             )
         fixed = self._fixed
+
+        def as_it_is(_shape: Any, dtype: Any = None) -> Tensor:
+            return ops.convert_to_tensor(fixed, dtype)
+
         self.table = self.add_weight(
             name="table",
             shape=(self.max_len, self.embed_dim),
-            initializer="random_normal" if fixed is None else lambda *_args, **_kwargs: ops.convert_to_tensor(fixed),
+            initializer="random_normal" if fixed is None else as_it_is,
             trainable=fixed is None,
         )
+
+    @property
+    def _channels(self) -> int:
+        return self.embed_dim
 
     def init_state(self, batch_size: int = 1) -> PositionState:
         """Return the state of ``batch_size`` streams that have seen no frame."""
         return PositionState(ops.zeros((batch_size,), dtype="int32"))
 
     def encode(self, x: Tensor, frame_index: Tensor) -> Tensor:
-        """Add to ``(..., E)`` the embeddings of frames ``(...) int32``."""
+        """Add to ``(..., E)`` the embeddings of frames ``(...) int32``.
+
+        Raises:
+            ShapeError: If ``x`` is of another width.
+        """
+        require_fit(x, "CircularPositionalEncoding", channels=self.embed_dim)
         return x + ops.cast(ops.take(self.table, frame_index % self.max_len, axis=0), x.dtype)
 
     def call(self, inputs: Any, first_frame: Any = None) -> Tensor:
         """Encode clips ``(B, T, E)`` whose first frames have the index ``first_frame`` ``(B,)``, or 0."""
-        index = ops.arange(ops.shape(inputs)[1], dtype="int32")[None]
-        if first_frame is not None:
-            index = index + ops.cast(ops.convert_to_tensor(first_frame), "int32")[:, None]
-        return self.encode(inputs, index)
+        return self.encode(inputs, clip_index(ops.shape(inputs)[1], first_frame))
 
     def stateless_step(
         self,
@@ -182,8 +206,7 @@ class CircularPositionalEncoding(Streaming, keras.layers.Layer):  # type: ignore
         Raises:
             ShapeError: If the frame is not ``(B, E)``.
         """
-        inputs = self._cast(inputs)
-        require_frame(inputs, "CircularPositionalEncoding.stateless_step", streams=state.frames.shape[0])
+        inputs = self._frame(inputs, state.frames.shape[0])
         return self.encode(inputs, state.frames), PositionState(state.frames + 1)
 
     def stateless_steps(
@@ -194,10 +217,9 @@ class CircularPositionalEncoding(Streaming, keras.layers.Layer):  # type: ignore
         training: bool | None = None,  # noqa: ARG002
     ) -> tuple[Tensor, PositionState]:
         """Encode the next T frames of each stream, ``(B, T, E)``, as a pure function."""
-        inputs = self._cast(inputs)
-        count = self._count(inputs)
-        index = state.frames[:, None] + ops.arange(count, dtype="int32")[None]
-        return self.encode(inputs, index), PositionState(state.frames + count)
+        inputs = self._frames(inputs, state.frames.shape[0])
+        count = int(inputs.shape[1])
+        return self.encode(inputs, clip_index(count, state.frames)), PositionState(state.frames + count)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the input's shape."""

@@ -95,7 +95,7 @@ class CoReMultiHeadAttention(ContinualAttention):
             query, value, key, {"query_mask": query_mask, "value_mask": value_mask, "key_mask": key_mask}
         )
         if attention_mask is not None:
-            attention_mask = attention_mask[:, -self.seq_len :, -self.seq_len :]
+            attention_mask = attention_mask[..., -self.seq_len :, -self.seq_len :]
         return self._attend_clip(
             query,
             value,
@@ -121,7 +121,8 @@ class CoReMultiHeadAttention(ContinualAttention):
         Args:
             inputs: A frame ``(B, C)``, or a tuple of query, value and, if it differs, key.
             state: State of B streams.
-            attention_mask: ``(B or 1, N or 1, N) bool`` over the last N frames, oldest first.
+            attention_mask: ``(B or 1, N or 1, N) bool`` over the last N frames, oldest first. Where it leaves a query
+                none of the frames that there are, they count alike, as in Keras.
             return_attention_scores: Return ``(B, H, N, N)`` scores as well, oldest first.
             training: Whether dropout is on.
 
@@ -142,15 +143,11 @@ class CoReMultiHeadAttention(ContinualAttention):
         newest = ops.arange(self.seq_len, dtype="int32")[None] == (before % self.seq_len)[:, None]
         logits = ops.where(newest[:, None, None], column, state.logits)
         logits = ops.where(newest[:, None, :, None], row, logits)
-        seen = slots_written(frames, self.seq_len)
-        mask = seen[:, None, None]
+        seen, allowed = slots_written(frames, self.seq_len), None
         if attention_mask is not None:
-            given = ops.cast(attention_mask, "bool")
-            given = ops.broadcast_to(given, (before.shape[0], self.seq_len, self.seq_len))
-            mask = ops.logical_and(mask, to_slots(to_slots(given, frames), frames, axis=1)[:, None])
-            # Rows without a frame keep a key, so that they stay numbers.
-            mask = ops.logical_or(mask, ops.logical_not(seen)[:, None, :, None])
-        scores = attention_weights(logits, mask)
+            given = self._mask(attention_mask, self.seq_len, ops.shape(frames)[0])
+            allowed = to_slots(to_slots(given, frames), frames, axis=1)[:, None]
+        scores = attention_weights(logits, seen[:, None, None], allowed)
         kept = self._dropout_layer(scores, training=training) if self._dropout else scores
         outputs = self._output_dense(ops.einsum("bhnm,bmhd->bnhd", kept, values))
         outputs = ops.where(seen[..., None], outputs, ops.zeros_like(outputs))
@@ -166,16 +163,21 @@ class CoReMultiHeadAttention(ContinualAttention):
         inputs: Any,
         state: RetroactiveState,
         *,
+        attention_mask: Any = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
     ) -> tuple[Any, RetroactiveState]:
-        """Take in T frames of each stream and bring the window up to date at each: ``(B, T, N, E)``."""
-        parts = self._parts(inputs)
+        """Take in T frames of each stream and bring the window up to date at each: ``(B, T, N, E)``.
+
+        Arguments are those of :meth:`stateless_step`; the mask holds for each step.
+        """
+        parts = self._clips(inputs, state.frames.shape[0])
         answers = []
-        for t in range(self._count(parts[0])):
+        for t in range(int(parts[0].shape[1])):
             answer, state = self.stateless_step(
                 tuple(x[:, t] for x in parts),
                 state,
+                attention_mask=attention_mask,
                 training=training,
                 return_attention_scores=return_attention_scores,
             )
@@ -201,4 +203,5 @@ class CoReMultiHeadAttention(ContinualAttention):
         output = keras.KerasTensor(shape, dtype=self.compute_dtype)
         if not options.get("return_attention_scores"):
             return output
-        return output, keras.KerasTensor((shape[0], self.num_heads, shape[1], shape[1]), dtype=self.compute_dtype)
+        keys = None if value.shape[1] is None else min(value.shape[1], self.seq_len)
+        return output, keras.KerasTensor((shape[0], self.num_heads, shape[1], keys), dtype=self.compute_dtype)

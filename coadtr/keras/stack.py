@@ -8,9 +8,10 @@ import keras
 from keras import ops
 
 from coadtr.keras.attention import RingState
+from coadtr.keras.checks import require_count
 from coadtr.keras.encoder import CoReTransformerEncoder, CoSiTransformerEncoder, RetroactiveBlockState
 from coadtr.keras.ring import Tensor, seen_in_order
-from coadtr.keras.streaming import Streaming, require_count
+from coadtr.keras.streaming import Streaming
 
 __all__ = ["CoSiTransformerStack", "CoTransformerEncoder", "StackState"]
 
@@ -69,6 +70,10 @@ class BlockStack(Streaming, keras.layers.Layer):  # type: ignore[misc]
         """Make the weights for inputs ``(B, T, E)``."""
         for block in self.blocks:
             block.build(input_shape)
+
+    @property
+    def _channels(self) -> int:
+        return self.embed_dim
 
     def compute_mask(self, _inputs: Any, previous_mask: Any = None) -> None:  # noqa: ARG002
         """Return None: the one answer is never masked."""
@@ -165,24 +170,31 @@ class CoTransformerEncoder(BlockStack):
             return answered
         return super().stateless_steps(inputs, state, training=training)
 
-    def call_sequence(self, inputs: Any, *, training: bool | None = None) -> Tensor:
+    def call_sequence(self, inputs: Any, mask: Any = None, *, training: bool | None = None) -> Tensor:
         """Answer all frames of whole streams, ``(B, T, E)``: what T steps from a fresh state answer.
 
         At depth one this is one pass under the band mask; deeper stacks run the clip that ends at each frame.
+
+        Args:
+            inputs: ``(B, T, E)``.
+            mask: ``(B, T) bool``, false where a frame does not exist; None if all do.
+            training: Whether dropout is on.
         """
         if self.depth == 1:
-            return self.blocks[0].call_sequence(inputs, training=training)
-        inputs = self._cast(inputs)
-        count, past = self._count(inputs), self.seq_len - 1
+            return self.blocks[0].call_sequence(inputs, mask, training=training)
+        inputs = self._frames(inputs, None)
+        count, past = int(inputs.shape[1]), self.seq_len - 1
         padded = ops.pad(inputs, ((0, 0), (past, 0), (0, 0)))
+        there = ops.ones_like(inputs[..., 0], dtype="int32") if mask is None else ops.cast(mask, "int32")
+        there = ops.pad(there, ((0, 0), (past, 0)))
         answers = []
         for first in range(0, count, WINDOWS_AT_ONCE):
             frame = ops.arange(first, min(first + WINDOWS_AT_ONCE, count), dtype="int32")[:, None]
             index = frame + ops.arange(self.seq_len, dtype="int32")[None]
             windows = ops.take(padded, index, axis=1)
             clips = ops.reshape(windows, (-1, self.seq_len, self.embed_dim))
-            mask = ops.broadcast_to((index >= past)[None], windows.shape[:3])
-            answered = self._refine(clips, ops.reshape(mask, (-1, self.seq_len)), self.blocks, training)
+            exist = ops.reshape(ops.cast(ops.take(there, index, axis=1), "bool"), (-1, self.seq_len))
+            answered = self._refine(clips, exist, self.blocks, training)
             answers.append(ops.reshape(answered, (-1, index.shape[0], self.embed_dim)))
         return ops.concatenate(answers, axis=1)
 
@@ -235,16 +247,28 @@ class CoSiTransformerStack(BlockStack):
         """Return the state of ``batch_size`` streams that have seen no frame."""
         return StackState(tuple(block.init_state(batch_size) for block in self.blocks))
 
-    def call(self, inputs: Any, training: bool | None = None) -> Tensor:
-        """Answer for the last frame of sequences ``(B, T, E)``, T known: ``(B, 1, E)``."""
-        for block in self.blocks[:-1]:
-            inputs = block.call_sequence(inputs, training=training)
-        return self.blocks[-1](inputs, training=training)
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Tensor:
+        """Answer for the last frame of sequences ``(B, T, E)``, T known: ``(B, 1, E)``.
 
-    def call_sequence(self, inputs: Any, *, training: bool | None = None) -> Tensor:
-        """Answer all frames of whole streams, ``(B, T, E)``: what T steps from a fresh state answer."""
+        Args:
+            inputs: ``(B, T, E)``.
+            mask: ``(B, T) bool``, false where a frame does not exist (the last one does); None if all do.
+            training: Whether dropout is on.
+        """
+        for block in self.blocks[:-1]:
+            inputs = block.call_sequence(inputs, mask, training=training)
+        return self.blocks[-1](inputs, mask=mask, training=training)
+
+    def call_sequence(self, inputs: Any, mask: Any = None, *, training: bool | None = None) -> Tensor:
+        """Answer all frames of whole streams, ``(B, T, E)``: what T steps from a fresh state answer.
+
+        Args:
+            inputs: ``(B, T, E)``.
+            mask: ``(B, T) bool``, false where a frame does not exist; None if all do.
+            training: Whether dropout is on.
+        """
         for block in self.blocks:
-            inputs = block.call_sequence(inputs, training=training)
+            inputs = block.call_sequence(inputs, mask, training=training)
         return inputs
 
     def stateless_step(self, inputs: Any, state: StackState, *, training: bool | None = None) -> tuple[Tensor, Any]:

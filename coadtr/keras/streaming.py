@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import keras
+import numpy as np
 from keras import ops
 
 from coadtr.errors import ConfigError, ShapeError
+from coadtr.keras.checks import is_traced, require_fit, require_frame
 from coadtr.keras.ring import Tensor, reset_state
 
-__all__ = ["CallMode", "Streaming", "Warmup", "require_count", "require_frame"]
+__all__ = ["CallMode", "Streaming", "Warmup"]
 
 CallMode = Literal["regular", "steps", "step"]
 Warmup = Literal["mask", "none"]
@@ -23,52 +25,16 @@ STATE_KEY = "state_"  # of a held state's arrays among a layer's saved variables
 
 
 class Held:
-    """What a layer holds between calls. A plain object: Keras would track, and save, what lies on the layer itself."""
+    """What a layer holds between calls. A plain object: Keras would track, and save, what lies on the layer itself.
+
+    Attributes:
+        state: State of the streams; None before the first frame.
+        steps: Steps of the warm-up that are behind them.
+    """
 
     def __init__(self) -> None:
         self.state: Any = None
-
-
-def require_count(owner: str, name: str, value: object, least: int, unit: str = "") -> None:
-    """Check that a setting is a whole number of at least ``least``.
-
-    Raises:
-        ConfigError: If it is not.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{owner}: {name} must be a whole number of at least {least}{unit}, got {value!r}")
-
-
-def require_frame(x: Tensor, what: str, *, streams: int | None = None) -> None:
-    """Check that ``x`` is one frame for each stream of a state, ``(B, C)``.
-
-    Raises:
-        ShapeError: If it is not.
-    """
-    if len(x.shape) != 2:
-        raise ShapeError(
-            f"{what} takes one frame per stream, (B, C); got {tuple(x.shape)}: use call_steps for (B, T, C)"
-        )
-    if streams is not None and x.shape[0] is not None and x.shape[0] != streams:
-        raise ShapeError(
-            f"{what} got frames of {x.shape[0]} streams with a state of {streams}; "
-            "call clean_state() before other streams, or give a state of as many"
-        )
-
-
-def is_traced(x: Any) -> bool:
-    """Tell whether a value stands for others, in a graph that is being made."""
-    if keras.utils.is_keras_tensor(x):
-        return True
-    if keras.config.backend() == "tensorflow":
-        import tensorflow as tf  # noqa: PLC0415
-
-        return not tf.executing_eagerly()
-    if keras.config.backend() == "jax":
-        import jax  # noqa: PLC0415
-
-        return isinstance(x, jax.core.Tracer)
-    return False
+        self.steps = 0
 
 
 class Streaming:
@@ -82,7 +48,7 @@ class Streaming:
         layer.stateless_step(frame, state) -> (answer, state)     the same step as a pure function
 
     The held state is made at the first step and belongs to that number of streams. Gradients flow within a call, not
-    from one call to the next.
+    from one call to the next. In a symbolic model a layer is its clip form, whatever its call mode.
     """
 
     _held: Held
@@ -127,7 +93,7 @@ class Streaming:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Answer a clip, the next frames or the next frame, as :attr:`call_mode` says."""
-        if self._call_mode == "regular":
+        if self._call_mode == "regular" or any(map(keras.utils.is_keras_tensor, (*args, *kwargs.values()))):
             return super().__call__(*args, **kwargs)  # type: ignore[misc]  # of the Keras layer that this is mixed into
         return (self.call_step if self._call_mode == "step" else self.call_steps)(*args, **kwargs)
 
@@ -150,6 +116,31 @@ class Streaming:
             answer, state = self.stateless_step(inputs[:, t], state, training=training)
             answers.append(answer)
         return ops.stack(answers, axis=1), state
+
+    @property
+    def _channels(self) -> int | None:
+        """C of the frames; None if it is not for this layer to say."""
+        return None
+
+    def _require_built(self) -> None:
+        if not self.built:  # type: ignore[attr-defined]
+            raise ConfigError(f"{type(self).__name__} has no weights yet: call it, or build((None, None, C)), first")
+
+    def _frame(self, inputs: Any, streams: int | None) -> Tensor:
+        """Read what a pure step takes: one frame of each stream, ``(B, C)``."""
+        self._require_built()
+        inputs = self._cast(inputs)
+        what = f"{type(self).__name__}.stateless_step"
+        require_frame(inputs, what, streams=streams, channels=self._channels)
+        return inputs
+
+    def _frames(self, inputs: Any, streams: int | None) -> Tensor:
+        """Read what pure steps take: T frames of each stream, ``(B, T, C)``."""
+        self._require_built()
+        inputs = self._cast(inputs)
+        self._count(inputs)
+        require_fit(inputs, f"{type(self).__name__}.stateless_steps", streams=streams, channels=self._channels)
+        return inputs
 
     def _count(self, inputs: Tensor) -> int:
         """Return T of ``(B, T, C)``."""
@@ -194,9 +185,9 @@ class Streaming:
             ConfigError: If it is called inside a compiled function, which would not see the held state change.
         """
         inputs = self._cast(inputs)
-        self._count(inputs)
+        count = self._count(inputs)
         self._build_once(tuple(inputs.shape))
-        return self._advance(lambda state: self.stateless_steps(inputs, state, training=training), inputs, steps=True)
+        return self._advance(lambda state: self.stateless_steps(inputs, state, training=training), inputs, count)
 
     @property
     def _build_length(self) -> int | None:
@@ -208,42 +199,45 @@ class Streaming:
             self.build(shape)  # type: ignore[attr-defined]
 
     def _advance(
-        self, step: Callable[[Any], tuple[Any, Any]], inputs: Tensor, *, steps: bool = False, axes: Any = None
+        self, step: Callable[[Any], tuple[Any, Any]], inputs: Tensor, count: int | None = None, *, axes: Any = None
     ) -> Any:
         """Run a step, or steps, from the held state, keep the state after it, and leave out what has no answer yet.
 
         Args:
             step: From a state to answers and the state after them.
             inputs: ``(B, ...)``, to know the number of streams.
-            steps: Whether the answers have an axis of steps.
+            count: Steps T of answers that have an axis of steps; None of one answer.
             axes: That axis of each answer; 1 if not given.
         """
-        if is_traced(inputs):
-            raise ConfigError(
-                f"{type(self).__name__} keeps its state outside of compiled functions and symbolic models; "
-                "use stateless_step(inputs, state) there"
-            )
+        self._require_eager([inputs])
         streams = int(inputs.shape[0])
-        if self._held.state is None:
-            self._held.state = self.init_state(streams)
-        before = self._held.state
-        if (held := int(self.frames_seen(before).shape[0])) != streams:
+        before = self.init_state(streams) if self._held.state is None else self._held.state
+        held = int(self.frames_seen(before).shape[0])
+        if held != streams:
             raise ShapeError(
                 f"{type(self).__name__} holds the state of {held} streams and got frames of {streams}; "
                 "call clean_state() before other streams"
             )
         answers, after = step(before)
+        self._require_eager(keras.tree.flatten(after))
         self._held.state = keras.tree.map_structure(ops.stop_gradient, after)
-        return answers if self._warmup == "mask" else self._due(answers, before, after, steps=steps, axes=axes)
+        silent = max(self.warmup_steps - self._held.steps, 0)
+        self._held.steps += count or 1
+        return answers if self._warmup == "mask" else self._due(answers, silent, count, axes)
 
-    def _due(self, answers: Any, before: Any, after: Any, *, steps: bool, axes: Any) -> Any:
+    def _require_eager(self, values: list[Any]) -> None:
+        if any(is_traced(value) for value in values):
+            raise ConfigError(
+                f"{type(self).__name__} keeps its state outside of compiled functions; "
+                "use stateless_step(inputs, state) there"
+            )
+
+    def _due(self, answers: Any, silent: int, count: int | None, axes: Any) -> Any:
         """Leave out the answers of the warm-up; None if that leaves none."""
-        first, end = (int(ops.max(self.frames_seen(state))) for state in (before, after))
-        silent = min(max(self.warmup_steps - first, 0), end - first)
         several = isinstance(answers, tuple)
-        if silent == end - first:
+        if silent >= (count or 1):
             return (None,) * len(answers) if several else None
-        if not steps or not silent:
+        if not silent:
             return answers
         parts = answers if several else (answers,)
         kept = tuple(
@@ -254,7 +248,7 @@ class Streaming:
 
     def clean_state(self) -> None:
         """Forget the held streams; the next frame is the first of each, and sets their number."""
-        self._held.state = None
+        self._held.state, self._held.steps = None, 0
 
     def get_state(self) -> Any:
         """Return the held state, which later steps leave as it is; None before the first frame."""
@@ -263,19 +257,26 @@ class Streaming:
     def set_state(self, state: Any) -> None:
         """Go on from a state that :meth:`get_state`, :meth:`init_state` or :meth:`stateless_step` returned.
 
+        Its arrays may be NumPy's, as a file gives them, in the same order.
+
         Raises:
             ShapeError: If it is the state of another layer.
         """
-        if state is not None:
-            fresh = keras.tree.flatten(self.init_state(1))
-            wanted = [tuple(leaf.shape[1:]) for leaf in fresh]
-            found = [tuple(leaf.shape[1:]) for leaf in keras.tree.flatten(state)]
-            if found != wanted:
-                raise ShapeError(
-                    f"{type(self).__name__} takes a state of arrays {wanted} for each stream, got {found}; "
-                    "give one of a layer with the same settings"
-                )
-        self._held.state = state
+        if state is None:
+            self.clean_state()
+            return
+        like = self.init_state(1)
+        fresh = keras.tree.flatten(like)
+        leaves = [ops.convert_to_tensor(leaf) for leaf in keras.tree.flatten(state)]
+        wanted, found = [_of_a_stream(leaf) for leaf in fresh], [_of_a_stream(leaf) for leaf in leaves]
+        if found != wanted or len({int(leaf.shape[0]) for leaf in leaves}) != 1:
+            raise ShapeError(
+                f"{type(self).__name__} takes a state of arrays {', '.join(wanted)} for each stream, got "
+                f"{', '.join(found)}; give one of a layer with the same settings"
+            )
+        cast = [ops.cast(leaf, new.dtype) for leaf, new in zip(leaves, fresh, strict=True)]
+        self._held.state = keras.tree.pack_sequence_as(like, cast)
+        self._held.steps = int(ops.max(self.frames_seen(self._held.state)))
 
     def reset_rows(self, rows: Any) -> None:
         """Begin the held streams where ``rows`` ``(B,) bool`` is true anew; the others go on.
@@ -283,15 +284,26 @@ class Streaming:
         Raises:
             ShapeError: If there is not one entry for each held stream.
         """
-        if self._held.state is None:
-            return
-        held, given = int(self.frames_seen(self._held.state).shape[0]), tuple(ops.convert_to_tensor(rows).shape)
-        if given != (held,):
-            raise ShapeError(f"rows must be one bool for each of the {held} held streams, got shape {given}")
-        self._held.state = self.reset_state_rows(self._held.state, rows)
+        if self._held.state is not None:
+            self._held.state = self.reset_state_rows(self._held.state, rows)
 
     def reset_state_rows(self, state: Any, rows: Any) -> Any:
-        """Return a state in which the streams where ``rows`` ``(B,) bool`` is true are fresh, as a pure function."""
+        """Return a state in which the streams where ``rows`` ``(B,) bool`` is true are fresh, as a pure function.
+
+        Raises:
+            ShapeError: If there is not one entry for each stream.
+        """
+        rows = ops.convert_to_tensor(rows)
+        streams = self.frames_seen(state).shape[0]
+        if (
+            keras.backend.standardize_dtype(rows.dtype) != "bool"
+            or len(rows.shape) != 1
+            or (None not in (streams, rows.shape[0]) and rows.shape[0] != streams)
+        ):
+            raise ShapeError(
+                f"rows must be one bool for each of the {streams} streams, got "
+                f"{keras.backend.standardize_dtype(rows.dtype)} of shape {tuple(rows.shape)}"
+            )
         return reset_state(state, self.init_state(1), rows)
 
     def _streaming_config(self) -> dict[str, Any]:
@@ -311,12 +323,13 @@ class Streaming:
         leaves = [saved.pop(key) for key in sorted(saved, key=_state_index) if key.startswith(STATE_KEY)]
         super().load_own_variables(saved)  # type: ignore[misc]
         if leaves:
-            like = self.init_state(1)
-            cast = [
-                ops.cast(ops.convert_to_tensor(leaf[...]), fresh.dtype)
-                for leaf, fresh in zip(leaves, keras.tree.flatten(like), strict=True)
-            ]
-            self._held.state = keras.tree.pack_sequence_as(like, cast)
+            self.set_state([np.asarray(leaf[...]) for leaf in leaves])
+
+
+def _of_a_stream(leaf: Tensor) -> str:
+    """Describe what an array holds of one stream."""
+    kind = "whole numbers" if keras.backend.is_int_dtype(leaf.dtype) else "numbers"
+    return f"{tuple(leaf.shape[1:])} of {kind}" if len(leaf.shape) else "a number"
 
 
 def _state_index(key: str) -> int:

@@ -14,13 +14,21 @@ from numpy.typing import NDArray
 
 from coadtr.errors import CheckpointError, ConfigError
 from coadtr.keras.encoder import ContinualBlock
+from coadtr.keras.model import CoOadTR
 from coadtr.keras.multi_head import ContinualAttention
 from coadtr.keras.positions import CircularPositionalEncoding
 from coadtr.keras.stack import CoSiTransformerStack, CoTransformerEncoder
 
-__all__ = ["Arrays", "from_torch", "to_torch"]
+__all__ = ["Arrays", "from_torch", "load_weights", "state_dict", "to_torch"]
 
 Arrays = dict[str, NDArray[Any]]
+WITH_COUNTERPART = (
+    ContinualAttention,
+    ContinualBlock,
+    CoTransformerEncoder,
+    CoSiTransformerStack,
+    CircularPositionalEncoding,
+)
 
 
 def to_torch(layer: Any) -> Arrays:
@@ -34,7 +42,7 @@ def to_torch(layer: Any) -> Arrays:
         Arrays by name, which ``load_state_dict`` takes once ``torch.from_numpy`` has made tensors of them.
 
     Raises:
-        ConfigError: If the layer has no counterpart there.
+        ConfigError: If the layer has no counterpart there, or no weights yet.
 
     Example:
         >>> from coadtr.keras import CoSiMultiHeadAttention
@@ -43,6 +51,8 @@ def to_torch(layer: Any) -> Arrays:
         >>> {name: array.shape for name, array in to_torch(layer).items()}
         {'in_proj.weight': (18, 6), 'out_proj.weight': (6, 6)}
     """
+    if isinstance(layer, WITH_COUNTERPART) and not layer.built:
+        raise ConfigError(f"{type(layer).__name__} has no weights yet: call it or build(...) it first")
     if isinstance(layer, ContinualAttention):
         return _attention_to(layer)
     if isinstance(layer, CircularPositionalEncoding):
@@ -64,7 +74,7 @@ def from_torch(layer: Any, arrays: Mapping[str, Any]) -> None:
 
     Raises:
         CheckpointError: If a weight is missing, left over or of another shape.
-        ConfigError: If the layer has no counterpart there.
+        ConfigError: If the layer has no counterpart there, or no weights yet.
 
     Example:
         >>> from coadtr.keras import CoSiTransformerEncoder
@@ -88,6 +98,74 @@ def from_torch(layer: Any, arrays: Mapping[str, Any]) -> None:
         if array.shape != wanted[name].shape:
             raise CheckpointError(f"{name} has shape {array.shape}, {type(layer).__name__} wants {wanted[name].shape}")
     _set(layer, {name: given.get(name, np.zeros_like(array)) for name, array in wanted.items()})
+
+
+def state_dict(model: CoOadTR) -> Arrays:
+    """Return a model's weights under the names of `coadtr.models.CoOadTR`.
+
+    Raises:
+        CheckpointError: If a bias of the attention's outputs, which that model does not have, is not zero.
+
+    Example:
+        >>> model = CoOadTR(input_dim=6, num_classes=3, seq_len=4, embed_dim=8, num_heads=2, ff_dim=8)
+        >>> list(state_dict(model))[:3]
+        ['inputs.embed.weight', 'inputs.embed.bias', 'positions.table']
+    """
+    arrays = _all_weights(model)
+    # The projections of tokens may have biases there, the one of outputs has none.
+    spare = [name for name in arrays if name.endswith("out_proj.bias")]
+    if learned := [name for name in spare if arrays[name].any()]:
+        raise CheckpointError(
+            f"{learned[0]} is not zero, and the PyTorch model has no such bias: set it to zeros, and train with "
+            "trainable=False on each block's att.output_dense.bias"
+        )
+    return {name: array for name, array in arrays.items() if name not in spare}
+
+
+def _all_weights(model: CoOadTR) -> Arrays:
+    arrays: Arrays = {}
+    if model.normalise:
+        arrays |= {f"inputs.{name}": _array(getattr(model, name)) for name in ("mean", "scale")}
+    for name, part in (("inputs.embed", model.embedding), ("norm", model.norm), ("head", model.head)):
+        weight, bias = part.weights
+        arrays |= {f"{name}.weight": _array(weight).T, f"{name}.bias": _array(bias)}
+        if part is model.embedding:
+            for prefix, layer in (("positions", model.encoding), ("encoder", model.encoder)):
+                arrays |= {f"{prefix}.{inner}": array for inner, array in to_torch(layer).items()}
+    return arrays
+
+
+def load_weights(model: CoOadTR, weights: dict[str, Any], *, source: str = "the weights") -> None:
+    """Set a model's weights from those of `coadtr.models.CoOadTR`, by name.
+
+    Args:
+        model: The model.
+        weights: Arrays, or CPU tensors, by name.
+        source: What holds them, for messages.
+
+    Raises:
+        CheckpointError: If a weight is missing, left over, of another shape, or not finite.
+    """
+    given = {name: np.asarray(array, dtype=np.float32) for name, array in weights.items()}
+    wanted = {name: array for name, array in _all_weights(model).items() if not name.endswith("out_proj.bias")}
+    if missing := [name for name in wanted if name not in given]:
+        raise CheckpointError(f"{source}: lacks {', '.join(missing[:5])}; are the weights of other settings?")
+    if left := [name for name in given if name not in wanted]:
+        raise CheckpointError(f"{source}: the model has no place for {', '.join(left[:5])}; are its settings others?")
+    for name, array in given.items():
+        if array.shape != wanted[name].shape:
+            raise CheckpointError(f"{source}: {name} has shape {array.shape}, the model wants {wanted[name].shape}")
+        if not np.isfinite(array).all():
+            raise CheckpointError(f"{source}: {name} holds values that are not finite; export another training state")
+    if model.normalise:
+        model.mean.assign(given["inputs.mean"])
+        model.scale.assign(given["inputs.scale"])
+    for name, part in (("inputs.embed", model.embedding), ("norm", model.norm), ("head", model.head)):
+        part.set_weights([given[f"{name}.weight"].T, given[f"{name}.bias"]])
+    for prefix, layer in (("positions.", model.encoding), ("encoder.", model.encoder)):
+        from_torch(
+            layer, {name.removeprefix(prefix): array for name, array in given.items() if name.startswith(prefix)}
+        )
 
 
 def _is_spare_bias(name: str) -> bool:

@@ -80,6 +80,45 @@ def test_a_mask_of_the_window_leaves_frames_out(frames: list[NDArray[Any]], rng:
     np.testing.assert_allclose(array(found), array(wanted)[:, -1], **TOLERANCE)
 
 
+def test_masks_of_several_steps(frames: list[NDArray[Any]], rng: np.random.Generator) -> None:
+    _, ours = pair(CoSiMultiHeadAttention, frames)
+    masks = rng.random((2, N + 2, N)) < 0.6
+    wanted = [
+        array(ours.call_step(*(x[:, t] for x in frames), attention_mask=masks[:, t : t + 1])) for t in range(N + 2)
+    ]
+    ours.clean_state()
+    first = array(ours.call_steps(*(x[:, :7] for x in frames), masks[:, :7]))
+    later = array(ours.call_steps(*(x[:, 7:] for x in frames), attention_mask=masks[:, 7:]))
+    np.testing.assert_allclose(np.concatenate([first, later], axis=1), np.stack(wanted, axis=1), **TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", [CoSiMultiHeadAttention, CoReMultiHeadAttention])
+def test_a_mask_that_leaves_nothing_is_met_as_keras_does(kind: Any, frames: list[NDArray[Any]]) -> None:
+    theirs, ours = pair(kind, frames)
+    nothing = np.zeros((1, 1, N), bool)
+    found = [array(ours.call_step(*(x[:, t] for x in frames), attention_mask=nothing)) for t in range(N)][-1]
+    wanted = array(theirs(*(x[:, :N] for x in frames), attention_mask=np.zeros((2, N, N), bool)))
+    np.testing.assert_allclose(found, wanted if found.ndim == 3 else wanted[:, -1], **TOLERANCE)
+
+
+@pytest.mark.parametrize("shape", [(2, N + 2, N + 2), (2, 4, N + 2, N + 2), (N + 2, N + 2)])
+def test_masks_of_a_clip(frames: list[NDArray[Any]], rng: np.random.Generator, shape: tuple[int, ...]) -> None:
+    mask = (rng.random(shape) < 0.5) | np.eye(N + 2, dtype=bool)
+    for kind in (CoSiMultiHeadAttention, CoReMultiHeadAttention):
+        theirs, ours = pair(kind, frames)
+        wanted = array(attend(theirs, *(x[:, 2:] for x in frames), attention_mask=mask[..., 2:, 2:]))
+        found = array(ours(*frames, attention_mask=mask))
+        np.testing.assert_allclose(found, wanted[:, -found.shape[1] :], **TOLERANCE)
+
+
+def test_symbolic_scores_have_the_shape_of_real_ones() -> None:
+    query, value = np.zeros((2, 4, 6), np.float32), np.zeros((2, 5, 6), np.float32)
+    layer = CoReMultiHeadAttention(N, 2, 3)
+    _, real = layer(query, value, return_attention_scores=True)
+    _, symbolic = layer(keras.Input((4, 6)), keras.Input((5, 6)), return_attention_scores=True)
+    assert tuple(symbolic.shape[1:]) == tuple(real.shape[1:]) == (2, 4, 5)
+
+
 def test_a_mask_over_pairs_of_frames(frames: list[NDArray[Any]], rng: np.random.Generator) -> None:
     theirs, ours = pair(CoReMultiHeadAttention, frames)
     mask = (rng.random((2, N, N)) < 0.5) | np.eye(N, dtype=bool)

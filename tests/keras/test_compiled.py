@@ -58,9 +58,7 @@ def test_a_compiled_step_sees_new_weights(stream: NDArray[Any]) -> None:
 
 
 @needs_tensorflow
-@pytest.mark.parametrize(
-    "name", [pytest.param("single-output block", marks=pytest.mark.slow), "CoOadTR-b1", "CoOadTR-b2"]
-)
+@pytest.mark.parametrize("name", ["CoOadTR-b1", "CoOadTR-b2"])
 def test_a_litert_file_answers_alike(name: str, stream: NDArray[Any], tmp_path: Path) -> None:
     layer = SUBJECTS[name].built()
     file = export_litert(layer, tmp_path / "step.tflite", streams=2, description={"classes": ["a"]})

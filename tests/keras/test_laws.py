@@ -126,12 +126,45 @@ def test_warm_up_without_answers(subject: Subject, stream: NDArray[Any]) -> None
     np.testing.assert_allclose(rest, wanted[:, steps:], **TOLERANCE)
 
 
+def test_rows_that_are_reset_are_answered(subject: Subject, stream: NDArray[Any]) -> None:
+    layer = subject.built() if subject is SUBJECTS["positions"] else subject.built(warmup="none")
+    layer.call_steps(stream[:, : layer.warmup_steps + 2])
+    layer.reset_rows(np.array([True, True]))
+    assert layer.call_step(stream[:, 0]) is not None
+    layer.clean_state()
+    assert (layer.call_step(stream[:, 0]) is None) is (layer.warmup_steps > 0)
+
+
+SEQUENCES = {name: subject for name, subject in SUBJECTS.items() if hasattr(subject.make(), "call_sequence")}
+
+
+@pytest.mark.parametrize("subject", SEQUENCES.values(), ids=SEQUENCES.keys())
+def test_whole_sequences_equal_steps(subject: Subject, stream: NDArray[Any]) -> None:
+    layer = subject.built()
+    steps = run_steps(layer, stream[:, :17])
+    np.testing.assert_allclose(array(layer.call_sequence(stream[:, :17])), steps, **TOLERANCE)
+
+
+PADDED = {name: subject for name, subject in SEQUENCES.items() if not name.startswith("CoOadTR")}
+
+
+@pytest.mark.parametrize("subject", PADDED.values(), ids=PADDED.keys())
+def test_padding_before_a_sequence_changes_nothing(subject: Subject, stream: NDArray[Any]) -> None:
+    layer, short = subject.built(), stream[:, :9]
+    padded = np.concatenate([np.full((2, 4, 6), 7, np.float32), short], axis=1)
+    there = np.repeat([[False] * 4 + [True] * 9], 2, axis=0)
+    wanted = run_steps(layer, short)
+    np.testing.assert_allclose(array(layer.call_sequence(padded, there))[:, 4:], wanted, **TOLERANCE)
+    if not isinstance(layer, keras.layers.MultiHeadAttention):
+        np.testing.assert_allclose(array(layer(padded, mask=there))[:, 0], wanted[:, -1], **TOLERANCE)
+
+
 def test_a_state_goes_from_layer_to_layer(subject: Subject, stream: NDArray[Any]) -> None:
     layer, other = subject.built(), subject.built()
     whole = run_steps(layer, stream[:, :12])
     layer.clean_state()
     layer.call_steps(stream[:, :7])
-    other.set_state(layer.get_state())
+    other.set_state([array(leaf) for leaf in keras.tree.flatten(layer.get_state())])
     np.testing.assert_allclose(run_steps(other, stream[:, 7:12]), whole[:, 7:], **TOLERANCE)
 
 

@@ -63,6 +63,30 @@ def test_mixed_precision(policy: str, exact: float, stream: NDArray[Any]) -> Non
     np.testing.assert_allclose(array(keras.ops.cast(found, "float32")), wanted, atol=exact)
 
 
+# The layer norms of Keras compute in float32 also where all else is float64.
+@pytest.mark.parametrize(("policy", "exact"), [("mixed_bfloat16", 0.1), ("mixed_float16", 0.01), ("float64", 1e-5)])
+def test_clips_and_steps_agree_in_each_dtype(policy: str, exact: float, stream: NDArray[Any]) -> None:
+    if policy == "float64" and keras.config.backend() == "jax":
+        pytest.skip("JAX has no float64 unless it is asked to")
+    model = SUBJECTS["CoOadTR-b2"].built(dtype=policy)
+    model.mean.assign(np.full(6, 100, np.float32))
+    raw = 100 + stream[:, :WINDOW]
+    step = array(keras.ops.cast(model.call_steps(raw)[:, -1], "float32"))
+    np.testing.assert_allclose(array(keras.ops.cast(model(raw), "float32")), step, atol=exact)
+
+
+def test_a_model_with_a_layer_in_step_mode_is_saved_and_loaded(stream: NDArray[Any], tmp_path: Path) -> None:
+    inputs = keras.Input((WINDOW, 6))
+    layer = SUBJECTS["single-output block"].make()
+    model = keras.Model(inputs, layer(inputs))
+    clip = array(model(stream[:, :WINDOW]))
+    layer.call_mode = "step"
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras").layers[1]
+    assert again.call_mode == "step"
+    np.testing.assert_allclose(run_steps(again, stream[:, :WINDOW])[:, -1:], clip, **TOLERANCE)
+
+
 @pytest.mark.parametrize("subject", SUBJECTS.values(), ids=SUBJECTS.keys())
 def test_a_symbolic_answer_has_the_shape_of_a_real_one(subject: Subject, stream: NDArray[Any]) -> None:
     layer = subject.built()
