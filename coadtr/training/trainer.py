@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pytorch_lightning as pl
 import torch
@@ -20,6 +22,10 @@ from coadtr.training.settings import TrainingSettings
 from coadtr.training.trainer_state import SafeCheckpointIO
 
 __all__ = ["make_trainer"]
+
+# TensorBoard takes this module, which need not exist, for the wish to write without TensorFlow. Where that is installed
+# it would load it otherwise, for seconds and with messages of its own, to write the same files.
+sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
 
 
 class _Patience(EarlyStopping):

@@ -50,7 +50,7 @@ def test_python_of_a_page_runs_and_prints_what_it_says(
     monkeypatch.chdir(work)  # a reader's folder: empty, with nothing that the page does not make itself
     capsys.readouterr()
     with torch.random.fork_rng(devices=[]):
-        runpy.run_path(str(script), run_name=page.stem)
+        runpy.run_path(str(script), run_name=f"page_{page.stem}")
     printed = capsys.readouterr().out.splitlines()
     expected = PRINT.findall(script.read_text(encoding="utf-8"))
     assert len(printed) == len(expected), printed
