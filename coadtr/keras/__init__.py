@@ -31,6 +31,7 @@ if not hasattr(_keras, "ops"):
         f"coadtr.keras needs Keras 3, this is Keras {_keras.__version__}: pip install 'coadtr[keras]'"
     )
 
+from coadtr.cyclic import cyclic_sinusoidal_table
 from coadtr.keras.attention import CoSiMultiHeadAttention, RingState
 from coadtr.keras.checkpoint import Checkpoint, load, save
 from coadtr.keras.compiled import compile_step
@@ -38,7 +39,7 @@ from coadtr.keras.delay import CoDelay, DelayState
 from coadtr.keras.encoder import CoReTransformerEncoder, CoSiTransformerEncoder, RetroactiveBlockState
 from coadtr.keras.export import export_litert, export_saved_model
 from coadtr.keras.model import CoOadTR
-from coadtr.keras.positions import CircularPositionalEncoding, PositionState, cyclic_sinusoidal_table
+from coadtr.keras.positions import CircularPositionalEncoding, PositionState
 from coadtr.keras.retroactive import CoReMultiHeadAttention, RetroactiveState
 from coadtr.keras.stack import CoSiTransformerStack, CoTransformerEncoder, StackState
 from coadtr.keras.streaming import Streaming

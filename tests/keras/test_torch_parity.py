@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tests.keras.subjects import SUBJECTS, WINDOW, array, keras, run_steps
 
 from coadtr.errors import CheckpointError, ConfigError  # isort: skip
-from coadtr.keras import compile_step, cyclic_sinusoidal_table, from_torch, load, save, state_dict, to_torch  # isort: skip
+from coadtr.keras import compile_step, from_torch, load, save, state_dict, to_torch  # isort: skip
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch")
 
@@ -145,9 +145,3 @@ def test_weights_of_layers_go_both_ways(name: str, settings: dict[str, Any], mak
         for t in range(12):
             wanted, state = theirs.step(torch.from_numpy(stream[:, t]), state)
             np.testing.assert_allclose(found[:, t], wanted.numpy(), **EXACT)
-
-
-def test_the_fixed_table_is_the_same() -> None:
-    for length, dim in ((127, 32), (7, 4), (64, 30)):
-        theirs = layers.cyclic_sinusoidal_table(length, dim).numpy()
-        np.testing.assert_allclose(cyclic_sinusoidal_table(length, dim), theirs, atol=1e-6)
