@@ -29,7 +29,7 @@ def attending(request: pytest.FixtureRequest) -> Subject:
 def test_a_step_equals_its_clip(subject: Subject, stream: NDArray[Any]) -> None:
     layer = subject.built()
     steps = run_steps(layer, stream[:, : 3 * WINDOW])
-    for t in (0, 1, WINDOW - 2, WINDOW - 1, WINDOW, 2 * WINDOW, 3 * WINDOW - 1):
+    for t in (0, 2, WINDOW - 1, WINDOW, 3 * WINDOW - 1):  # JAX compiles for each length anew
         wanted = array(subject.answer(layer, stream[:, : t + 1]))
         np.testing.assert_allclose(steps[:, t], wanted, **TOLERANCE, err_msg=f"frame {t}")
 
@@ -38,9 +38,7 @@ def test_a_long_stream_stays_exact(subject: Subject, rng: np.random.Generator) -
     layer = subject.built()
     long = rng.normal(size=(1, 22 * WINDOW + 3, 6)).astype(np.float32)
     steps = run_steps(layer, long)
-    for t in (20 * WINDOW, 21 * WINDOW + 2, 22 * WINDOW + 2):
-        wanted = array(subject.answer(layer, long[:, : t + 1]))
-        np.testing.assert_allclose(steps[:, t], wanted, **TOLERANCE, err_msg=f"frame {t}")
+    np.testing.assert_allclose(steps[:, -1], array(subject.answer(layer, long)), **TOLERANCE)
 
 
 @pytest.mark.parametrize("scale", [10, 30])
