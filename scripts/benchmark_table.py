@@ -23,6 +23,10 @@ from coadtr.evaluation import macs_per_step, parameters, state_bytes, step_laten
 from coadtr.evaluation.metrics import difference_over_seeds, mean_over_seeds
 from coadtr.models import OnlineModel
 
+COLUMNS = (
+    *("model", "seeds", "mAP % (95 %)", "over seeds", "accuracy %", "kMACs", "parameters", "ms", "state B"),
+    "training s",
+)
 OURS = "grab"
 BASELINE = ("cooadtr_b1", "miniroad")
 ROUNDS = 5
@@ -119,25 +123,29 @@ def as_markdown(table: pd.DataFrame, pairs: pd.DataFrame) -> str:
     text = []
     for data_set, rows in table.groupby("data set", sort=False):
         text.append(f"### {data_set}\n")
-        text.append(
-            "| model | mAP % (95 %) | over seeds | accuracy % | kMACs | parameters | ms | state B | training s |"
-        )
-        text.append("|---|---|---|---|---|---|---|---|---|")
+        text.append(f"| {' | '.join(COLUMNS)} |")
+        text.append("|---" * len(COLUMNS) + "|")
         for row in rows.to_dict("records"):
             spread = "" if pd.isna(row["mAP deviation"]) else f"± {100 * row['mAP deviation']:.1f}"
             span = "" if pd.isna(row["mAP low"]) else f" ({100 * row['mAP low']:.1f}-{100 * row['mAP high']:.1f})"
             spent = "" if pd.isna(row["training_cpu_s"]) else f"{row['training_cpu_s']:.0f}"
-            cells = [row["model"], f"{100 * row['mAP']:.1f}{span}", spread, f"{100 * row['accuracy']:.1f}"]
+            cells = [
+                row["model"],
+                str(row["seeds"]),
+                f"{100 * row['mAP']:.1f}{span}",
+                spread,
+                f"{100 * row['accuracy']:.1f}",
+            ]
             cells += [f"{row['MACs'] / 1e3:.1f}", f"{row['parameters']:,}", f"{row['latency_ms']:.2f}"]
             cells += [f"{row['state_bytes']:,}", spent]
             text.append(f"| {' | '.join(cells)} |")
         text.append("")
-    text.append("| data set | difference of mAP | points (95 %) | over seeds |")
-    text.append("|---|---|---|---|")
+    text.append("| data set | difference of mAP | seeds | points (95 %) | over seeds |")
+    text.append("|---|---|---|---|---|")
     for row in pairs.to_dict("records"):
         span = "" if pd.isna(row["low"]) else f" ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
         spread = "" if pd.isna(row["deviation"]) else f"± {100 * row['deviation']:.1f}"
-        compared = f"{row['first']} - {row['second']} | {100 * row['difference']:+.1f}{span}"
+        compared = f"{row['first']} - {row['second']} | {row['seeds']} | {100 * row['difference']:+.1f}{span}"
         text.append(f"| {row['data set']} | {compared} | {spread} |")
     return "\n".join(text) + "\n"
 
