@@ -116,7 +116,10 @@ class StreamClient:
             DataError: If its time is missing, or given where the stream has none.
             StreamError: If the server does not take it, or cannot be reached for too long.
         """
-        (answer,) = self.push_many(np.asarray(frame, np.float32)[None], times=None if time is None else [time])
+        values = np.asarray(frame, np.float32)
+        if values.shape != (self.hello.channels,):
+            raise ShapeError(f"the frame is {values.shape}; give (D,) with D = {self.hello.channels}")
+        (answer,) = self.push_many(values[None], times=None if time is None else [time])
         return answer
 
     def push_many(

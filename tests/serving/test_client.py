@@ -126,8 +126,10 @@ def test_a_timed_stream_takes_times() -> None:
 
 def test_what_cannot_be_sent_is_refused_before_it_is() -> None:
     with running(detector(), settings()) as url, StreamClient(url, "door") as client:
-        with pytest.raises(ShapeError, match=r"frames are \(1, 4\); give \(T, D\) with D = 5"):
+        with pytest.raises(ShapeError, match=r"the frame is \(4,\); give \(D,\) with D = 5"):
             client.push([1, 2, 3, 4])
+        with pytest.raises(ShapeError, match=r"frames are \(2, 4\); give \(T, D\) with D = 5"):
+            client.push_many([[1, 2, 3, 4]] * 2)
         with pytest.raises(DataError, match="timed=False: give no times"):
             client.push([1] * 5, time=2.0)
         assert client.push([1] * 5).frame == 0
