@@ -1,1 +1,55 @@
-"""Sound into frames: decoding, resampling, log-mel features of whole recordings and of streams."""
+"""Sound into frames: decoding, resampling, log-mel features of whole recordings and of streams.
+
+Decoding needs the extra ``audio`` (PyAV); log-mel features of samples that are at hand need numpy alone.
+Names resolve on first use (PEP 562).
+
+Example:
+    >>> from coadtr.audio import log_mel_preset
+    >>> log_mel_preset("vggish").dim
+    64
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from coadtr.audio.address import microphone
+    from coadtr.audio.decode import AudioReader, read_audio
+    from coadtr.audio.logmel import PRESETS, LogMel, LogMelStream, log_mel_preset
+    from coadtr.audio.resampling import Resampling, resample
+
+__all__ = [
+    "PRESETS",
+    "AudioReader",
+    "LogMel",
+    "LogMelStream",
+    "Resampling",
+    "log_mel_preset",
+    "microphone",
+    "read_audio",
+    "resample",
+]
+
+_HOME = {
+    "PRESETS": "logmel",
+    "AudioReader": "decode",
+    "LogMel": "logmel",
+    "LogMelStream": "logmel",
+    "Resampling": "resampling",
+    "log_mel_preset": "logmel",
+    "microphone": "address",
+    "read_audio": "decode",
+    "resample": "resampling",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"coadtr.audio.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'coadtr.audio' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
