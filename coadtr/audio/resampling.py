@@ -51,7 +51,7 @@ class Resampling:
     Example:
         >>> down = Resampling(48000, 16000)
         >>> out = [down.push(np.ones(100, np.float32)), down.push(np.ones(200, np.float32)), down.finish()]
-        >>> sum(map(len, out)), round(float(out[1][20]), 3)
+        >>> sum(map(len, out)), round(float(out[1][40]), 3)
         (100, 1.0)
     """
 
