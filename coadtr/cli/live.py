@@ -21,6 +21,7 @@ from coadtr.errors import ConfigError, DataError, MissingExtraError
 from coadtr.live import (
     LATE,
     AnnotatedVideo,
+    Ears,
     EventLines,
     JsonLines,
     LiveDetector,
@@ -29,38 +30,43 @@ from coadtr.live import (
     TerminalView,
     View,
 )
+from coadtr.live.hearing import hears
 from coadtr.live.terminal import summary
 from coadtr.live.told import Labels
 from coadtr.runtime import EventDecoder, OnlineDetector, Stepper
 from coadtr.serving import ServerSettings
 from coadtr.serving.protocol import check_name
-from coadtr.video import Eyes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from socket import socket
 
+    from coadtr.live.senses import Senses
+    from coadtr.runtime import Description
     from coadtr.serving.service import Service
 
 __all__ = ["main"]
 
 
 def main(cfg: DictConfig) -> None:
-    """Watch a video and answer it until it ends, or until told to stop."""
+    """Watch a video, or listen to sound, and answer until it ends, or until told to stop."""
     require(cfg, "checkpoint", "source")
     settings = plain(cfg)
-    source, files, wanted = _source(settings), _files(settings), _server(settings)
+    _seconds(settings)
+    files, wanted = _files(settings), _server(settings)
     logging.basicConfig(format="coadtr: %(message)s")
     # What a program reads from standard output is not to be mixed with what people read.
     console = Console(stderr=settings["json"] == "-")
     shown = console.is_terminal if settings["terminal"] is None else whether(settings, "terminal")
     with ExitStack() as stack:
         # What is quickly told is told before the networks are loaded.
+        stepper = _stepper(settings)
+        told = stepper.description
+        source = _source(settings, told)
         source.check()
         listener = None if wanted is None else stack.enter_context(_bound(wanted))
-        live, stepper = _detector(settings, source)
-        told = stepper.description
+        live = _detector(settings, source, stepper)
         labels = Labels(told.class_names, told.background, told.ignored)
         views: list[View] = []
 
@@ -96,31 +102,52 @@ def _say(console: Console, line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _detector(settings: dict[str, Any], source: LiveSource) -> tuple[LiveDetector, Stepper]:
-    events, gaps, non_finite = read_events(settings), read_gaps(settings), read_non_finite(settings)
-    late, max_lag = one_of(LATE, settings["late"], "late"), float(of_kind(float, settings["max_lag"], "max_lag"))
+def _stepper(settings: dict[str, Any]) -> Stepper:
     device, threads = of_kind(str, settings["device"], "device"), whole(settings, "threads", least=1)
     path = a_path(settings, "checkpoint")
-    stepper = stepper_of(path, device=device if path.suffix != ".onnx" else None, threads=threads)
+    return stepper_of(path, device=device if path.suffix != ".onnx" else None, threads=threads)
+
+
+def _detector(settings: dict[str, Any], source: LiveSource, stepper: Stepper) -> LiveDetector:
+    events, gaps, non_finite = read_events(settings), read_gaps(settings), read_non_finite(settings)
+    late, max_lag = one_of(LATE, settings["late"], "late"), float(of_kind(float, settings["max_lag"], "max_lag"))
     told = stepper.description
-    live = LiveDetector(
+    return LiveDetector(
         source,
-        Eyes.of(told, device=device, threads=threads),
+        _senses(settings, told),
         OnlineDetector(stepper, non_finite=non_finite, gaps=gaps),
         lambda: EventDecoder(told.class_names, told.background, told.rate_hz, events),
         stream=_stream_name(settings),
         late=late,
         max_lag=max_lag,
     )
-    return live, stepper
 
 
-def _source(settings: dict[str, Any]) -> LiveSource:
-    seconds = {
+def _senses(settings: dict[str, Any], told: Description) -> Senses:
+    if hears(told.extractors, told.streams):
+        return Ears.of(told, rate_hz=told.rate_hz)
+    from coadtr.video import Eyes  # noqa: PLC0415 - sound does without networks
+
+    return Eyes.of(told, device=settings["device"], threads=settings["threads"])
+
+
+def _seconds(settings: dict[str, Any]) -> dict[str, float | None]:
+    return {
         name: None if settings[name] is None else float(of_kind(float, settings[name], name))
         for name in ("max_seconds", "reconnect_seconds")
     }
-    return LiveSource(str(settings["source"]), realtime=whether(settings, "realtime"), **seconds)
+
+
+def _source(settings: dict[str, Any], told: Description) -> LiveSource:
+    sound_hz = None
+    if hears(told.extractors, told.streams):
+        sound_hz = Ears.of(told, rate_hz=told.rate_hz).front_end.rate_hz
+        if (video := text(settings, "video")) is not None:
+            raise ConfigError(
+                f"video={video}: the checkpoint takes sound, which has no picture; use json= or page=true"
+            )
+    realtime = whether(settings, "realtime")
+    return LiveSource(str(settings["source"]), realtime=realtime, sound_hz=sound_hz, **_seconds(settings))
 
 
 def _files(settings: dict[str, Any]) -> dict[str, str]:

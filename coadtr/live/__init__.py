@@ -1,6 +1,6 @@
-"""A detector on a video that is going on: a camera, an address, or a file at its own speed.
+"""A detector on a video that is going on: a camera, an address, or a file at its own speed; or on sound.
 
-Needs the extra ``video``. Names resolve on first use (PEP 562).
+Needs the extra ``video``, or ``audio`` for sound. Names resolve on first use (PEP 562).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from coadtr.live.annotated import AnnotatedVideo
+    from coadtr.live.hearing import Block, Ears
     from coadtr.live.json_lines import JsonLines
     from coadtr.live.page import PageView
     from coadtr.live.pipeline import LATE, Answer, LiveDetector, Sight, View
@@ -20,6 +21,8 @@ __all__ = [
     "LATE",
     "AnnotatedVideo",
     "Answer",
+    "Block",
+    "Ears",
     "EventLines",
     "JsonLines",
     "LiveDetector",
@@ -35,6 +38,8 @@ _HOME = {
     "LATE": "pipeline",
     "AnnotatedVideo": "annotated",
     "Answer": "pipeline",
+    "Block": "hearing",
+    "Ears": "hearing",
     "EventLines": "terminal",
     "JsonLines": "json_lines",
     "LiveDetector": "pipeline",

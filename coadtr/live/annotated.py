@@ -71,7 +71,13 @@ class AnnotatedVideo:
             self._going_on = (*others, event.class_name) if event.kind == "start" else others
 
     def frame(self, sight: Sight) -> None:
-        """Write a frame."""
+        """Write a frame.
+
+        Raises:
+            ConfigError: If it is sound.
+        """
+        if sight.frame is None:
+            raise ConfigError(f"{self._path}: sound has no picture to write; use JSON lines or a page")
         rgb = annotate(sight.frame.rgb, self._action, sight.time, self._going_on)
         if self._stream is None:
             self._begin(*rgb.shape[:2])

@@ -77,7 +77,7 @@ class PageView:
     def frame(self, sight: Sight) -> None:
         """Hang up a picture, if it is time for one."""
         now = time.monotonic()
-        if sight.late or now < self._next or not self._board.watched(self._stream):
+        if sight.frame is None or sight.late or now < self._next or not self._board.watched(self._stream):
             return
         self._next = now + _PICTURE_S
         self._board.picture(self._stream, sight.time, write_jpeg(sight.frame.rgb, _WIDTH))

@@ -1,4 +1,4 @@
-"""From a video that is going on to answers: read on one thread, look and step on another."""
+"""From a video or sound that is going on to answers: read on one thread, look and step on another."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from coadtr.errors import ConfigError
+from coadtr.live.hearing import Block
 from coadtr.live.lag import Spread
 
 if TYPE_CHECKING:
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from coadtr.live.senses import Chunk, FeatureStream, Senses
     from coadtr.live.source import LiveSource, Seen
     from coadtr.runtime import Event, EventDecoder, OnlineDetector
     from coadtr.video.sampling import Shown
-    from coadtr.video.streaming import Chunk, Eyes, FeatureStream
 
 __all__ = ["LATE", "Answer", "LiveDetector", "Sight", "Totals", "View"]
 
@@ -38,12 +39,13 @@ class Answer(NamedTuple):
 
     Attributes:
         frame: Number of the feature, from 0.
-        time: Seconds of the video at which its chunk starts.
+        time: Seconds of the video at which its chunk starts; of sound, at which its feature is complete.
         scores: ``(C,)`` float32.
         events: What started or ended.
-        lag: Seconds from when the last frame of the chunk could have been there to this answer; 0 of a file that is
+        lag: Seconds from when all of the chunk could have been there to this answer; 0 of a file that is
             read as fast as it goes.
-        look_seconds: What decoding the pictures and the networks took; 0 if nothing was looked at.
+        look_seconds: What decoding the pictures and the networks took; 0 if nothing was looked at, and of sound, whose
+            features are made while it is read.
         step_seconds: What the detector took.
         held: Whether the stream was late, and the last feature stands in for one that was not looked at.
     """
@@ -62,12 +64,12 @@ class Sight(NamedTuple):
     """A frame that is shown, after all answers that were to be had before it.
 
     Attributes:
-        frame: Its picture.
+        frame: Its picture; None of a block of sound, which has none.
         time: Seconds of the video.
         late: Whether the stream lags: a view that shows pictures for people may leave this one out.
     """
 
-    frame: Shown
+    frame: Shown | None
     time: float
     late: bool
 
@@ -97,7 +99,7 @@ class Totals:
     """What a live stream came to.
 
     Attributes:
-        frames: Frames of the video.
+        frames: Frames of the video, or blocks of sound.
         answers: Answers given.
         held: Of them, those with the feature before, because the stream was late.
         skipped: Features that were left out, because the stream was late.
@@ -105,6 +107,7 @@ class Totals:
         lag: Seconds from when an answer could have been to when it was.
         look: Seconds of the networks, where they looked.
         step: Seconds of the detector.
+        sound: Whether it is sound.
     """
 
     frames: int = 0
@@ -115,10 +118,11 @@ class Totals:
     lag: Spread = field(default_factory=Spread)
     look: Spread = field(default_factory=Spread)
     step: Spread = field(default_factory=Spread)
+    sound: bool = False
 
 
 class LiveDetector:
-    """Answer a video while it goes on.
+    """Answer a video, or sound, while it goes on.
 
     Frames are read on a thread of their own. An answer is given as soon as its chunk is complete, and what comes
     before a frame in the video is answered before that frame is shown. Where the answers lag by more than
@@ -129,8 +133,8 @@ class LiveDetector:
     - ``late="wait"``: everything is looked at, however late.
 
     Args:
-        source: The video.
-        eyes: The networks.
+        source: The video or sound.
+        senses: Make features of what it gives: `coadtr.video.Eyes` of frames, `coadtr.live.Ears` of sound.
         detector: Takes the features.
         decoder: Makes a decoder of events, at the start and whenever the detector begins anew.
         stream: Name of the stream at the detector.
@@ -148,7 +152,7 @@ class LiveDetector:
     def __init__(
         self,
         source: LiveSource,
-        eyes: Eyes,
+        senses: Senses,
         detector: OnlineDetector,
         decoder: Callable[[], EventDecoder],
         *,
@@ -160,8 +164,8 @@ class LiveDetector:
             raise ConfigError(f"late={late!r}: use one of {', '.join(LATE)}")
         if not max_lag > 0:
             raise ConfigError(f"max_lag={max_lag!r}: give seconds above 0")
-        self.totals, self.stream = Totals(), stream
-        self._source, self._eyes, self._detector = source, eyes, detector
+        self.totals, self.stream = Totals(sound=source.sound), stream
+        self._source, self._senses, self._detector = source, senses, detector
         self._decoder, self._events = decoder, decoder()
         self._late, self._max_lag = late, max_lag
         self._restarts = 0
@@ -195,7 +199,8 @@ class LiveDetector:
         if item.shown:
             seen = item.seen
             self.totals.frames += 1
-            sight = Sight(seen.frame, seen.offset + seen.frame.time, late=self._is_late(seen.frame, seen))
+            picture = None if isinstance(seen.frame, Block) else seen.frame
+            sight = Sight(picture, seen.offset + seen.frame.time, late=self._is_late(seen.frame.time, seen))
             for view in views:
                 view.frame(sight)
 
@@ -203,7 +208,7 @@ class LiveDetector:
         """Look and step; None if the chunk is left out."""
         begun, held, totals = time.monotonic(), False, self.totals
         values = self._last
-        if self._late == "wait" or not self._is_late(chunk.frames[-1], item.seen):
+        if self._late == "wait" or not self._is_late(chunk.ready, item.seen):
             values = self._last = item.features.look(chunk).values
         elif self._late == "hold" and values is not None:
             held = True
@@ -219,7 +224,7 @@ class LiveDetector:
             time=moment,
             scores=scores,
             events=self._told(scores, moment),
-            lag=item.seen.lag.behind(chunk.frames[-1].time, time.monotonic()) if self._source.live else 0.0,
+            lag=item.seen.lag.behind(chunk.ready, time.monotonic()) if self._source.live else 0.0,
             look_seconds=0.0 if held else looked - begun,
             step_seconds=stepped - looked,
             held=held,
@@ -242,8 +247,8 @@ class LiveDetector:
             self._events, self._restarts = self._decoder(), restarts
         return (*events, *self._events.push(scores, moment))
 
-    def _is_late(self, frame: Shown, seen: Seen) -> bool:
-        return self._source.live and seen.lag.behind(frame.time, time.monotonic()) > self._max_lag
+    def _is_late(self, moment: float, seen: Seen) -> bool:
+        return self._source.live and seen.lag.behind(moment, time.monotonic()) > self._max_lag
 
     def _read(self) -> Iterator[_Item]:
         """Yield what the reading thread finds; raise what it raises."""
@@ -259,7 +264,7 @@ class LiveDetector:
         def read() -> None:
             outcome: Exception | None = None
             try:
-                for item in _items(self._source, self._eyes):
+                for item in _items(self._source, self._senses):
                     put(item)
                     if over.is_set():
                         return
@@ -285,18 +290,18 @@ class _Item(NamedTuple):
 
     seen: Seen
     features: FeatureStream
-    chunks: list[Chunk]
+    chunks: Sequence[Chunk]
     shown: bool
 
 
-def _items(source: LiveSource, eyes: Eyes) -> Iterator[_Item]:
+def _items(source: LiveSource, senses: Senses) -> Iterator[_Item]:
     """Put the frames of a source together to chunks. After a lost connection chunks begin anew."""
     last: Seen | None = None
-    features = eyes.stream()
+    features = senses.stream()
     for seen in source.frames():
         if last is not None and seen.part != last.part:
             yield _Item(last, features, features.rest(), shown=False)
-            features = eyes.stream()
+            features = senses.stream()
         last = seen
         yield _Item(seen, features, features.chunks(seen.frame), shown=True)
     if last is not None:

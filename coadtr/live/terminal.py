@@ -40,8 +40,9 @@ def summary(totals: Totals) -> str:
     """
     spreads = (("lag", totals.lag), ("networks", totals.look), ("step", totals.step))
     spent = ", ".join(f"{name} {_milliseconds(spread)}" for name, spread in spreads)
+    seen = f"{totals.frames:,} {'blocks' if totals.sound else 'frames'}"
     return (
-        f"{totals.frames:,} frames, {totals.answers:,} answers ({totals.held:,} held, {totals.skipped:,} left out), "
+        f"{seen}, {totals.answers:,} answers ({totals.held:,} held, {totals.skipped:,} left out), "
         f"{totals.events:,} events; {spent}"
     )
 
@@ -67,7 +68,7 @@ class EventLines:
         self.end(answer.events)
 
     def frame(self, sight: Sight) -> None:  # noqa: ARG002 - that there is one is enough
-        """Tell with the first one that there are pictures."""
+        """Tell with the first one that there are pictures, or sound."""
         if not self._begun:
             self._begun = True
             self._console.print(f"watching {self._source}", markup=False, highlight=False, soft_wrap=True)

@@ -46,6 +46,11 @@ class Chunk(NamedTuple):
     time: float
     frames: tuple[Shown, ...]
 
+    @property
+    def ready(self) -> float:
+        """Seconds at which its last frame is shown."""
+        return self.frames[-1].time
+
 
 class Feature(NamedTuple):
     """What a detector takes as one frame.

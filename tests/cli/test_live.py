@@ -148,7 +148,9 @@ def test_the_settings_file_has_the_defaults_of_the_code() -> None:
             ("coadtr: error: rtsp://***@127.0.0.1:9/cam?***: cannot be opened",),
         ),
         ("checkpoint=checkpoint source=film.mp4 name=front/door page=true", 2, ("name='front/door': ",)),
-        ("checkpoint=nothing source=nothing.mp4", 1, ("nothing.mp4: cannot be opened",)),
+        # The checkpoint says whether the source is seen or heard.
+        ("checkpoint=nothing source=nothing.mp4", 1, ("nothing: there is no such folder",)),
+        ("checkpoint=checkpoint source=microphone:0", 2, ("source=microphone:0 has no pictures", "give a camera")),
         ("checkpoint=checkpoint source=film.mp4 events.start=2", 2, ("events.start must be a number above 0",)),
         ("checkpoint=checkpoint source=film.mp4 device=warp", 2, ("warp",)),
         ("checkpoint=checkpoint source=film.mp4 page=true port=99999", 2, ("port must be from 0 to 65535, got 99999",)),

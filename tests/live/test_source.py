@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from coadtr.errors import ConfigError, DataError
-from coadtr.live import LiveSource, source
+from coadtr.live import Block, LiveSource, source
 from tests.video.writing import write_video
 
 CAMERA = "camera:lavfi:testsrc=size=32x32:rate=20:duration=0.5"
@@ -55,6 +55,7 @@ def test_views_name_no_folder_and_no_password(place: str, name: str) -> None:
 def test_a_camera_is_read() -> None:
     seen = list(LiveSource(CAMERA, realtime=False).frames())
     assert len(seen) == 10
+    assert not isinstance(seen[0].frame, Block)
     assert seen[0].frame.rgb.shape == (32, 32, 3)
 
 
