@@ -35,7 +35,7 @@ class AudioReader:
     container, as in a player: where the sound of a video begins 2 s after the pictures, 2 s of silence come first,
     and sound that is missing inside is silence too. A packet that cannot be decoded is counted in ``damaged``. A file
     that is cut short raises `DataError` at once (WAV) or after its last good sample: where the header counts bytes or
-    samples (WAV, FLAC) all of them have to be there; containers whose length is rounded (MP4, Matroska, Ogg, MP3 with
+    samples (WAV, FLAC, AIFF) all of them have to be there; containers whose length is rounded (MP4, Matroska, Ogg, MP3 with
     a header) may miss a hundredth; an MP3 or AAC file without a header does not say how long it is.
 
     Args:
@@ -99,7 +99,7 @@ class AudioReader:
 
     @property
     def declared_seconds(self) -> float | None:
-        """Seconds of sound that the container declares; none if it does not know."""
+        """Seconds from the start to the end of the sound, as the container declares it; none if it does not know."""
         return declared(self._container, self._stream, self._path)[0]
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
@@ -140,7 +140,7 @@ class AudioReader:
             raise DataError(f"{self.source}: holds no sound that can be decoded: copy or download it again")
         if faulty:
             raise self._broken("ends in damaged data", taken)
-        self._check_length(sound, taken)
+        self._check_length(taken)
 
     def _gap(self, frame: Any, taken: int) -> int:
         """Return how many samples are missing before a frame."""
@@ -185,9 +185,9 @@ class AudioReader:
                 continue
             yield from decoded
 
-    def _check_length(self, sound: int, taken: int) -> None:
+    def _check_length(self, taken: int) -> None:
         seconds, tolerance = declared(self._container, self._stream, self._path)
-        if seconds is not None and sound / self.source_rate_hz < seconds - tolerance:
+        if seconds is not None and taken / self.source_rate_hz < seconds - tolerance:
             raise self._broken(f"is cut short: it declares {seconds:.2f} s", taken)
 
     def _broken(self, what: str, taken: int) -> DataError:

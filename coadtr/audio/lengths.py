@@ -20,8 +20,10 @@ _TAGGED: Final = (b"Xing", b"Info", b"VBRI")
 _TAG_BYTES: Final = 4096
 # Bytes of the longest page of an Ogg file.
 _MOST_PAGE: Final = 27 + 255 + 255 * 255
-# Containers that know how long their streams are, to the length of a packet.
-_EXACT: Final = {"flac", "wav", "w64", "aiff", "au", "caf", "mov", "mp4", "matroska", "ogg"}
+# Containers that count their samples, and such that know how long their streams are to the length of a packet.
+_COUNTED: Final = {"flac", "aiff"}
+_ROUNDED: Final = {"wav", "w64", "au", "caf", "mov", "mp4", "matroska", "ogg"}
+_TIME_BASE: Final = 1e6  # of a whole container, in FFmpeg
 
 
 def check_complete(path: Path) -> None:
@@ -86,7 +88,7 @@ def _chunks(file: BinaryIO, order: str) -> Iterator[tuple[bytes, int, int]]:
 
 
 def declared(container: Any, stream: Any, path: Path | None) -> tuple[float | None, float]:
-    """Return the seconds of sound that a container declares, and how many may be missing.
+    """Return when the sound of a container ends as it declares it, and how many seconds may be missing.
 
     Args:
         container: Opened by PyAV.
@@ -94,19 +96,20 @@ def declared(container: Any, stream: Any, path: Path | None) -> tuple[float | No
         path: The file; None of a device.
 
     Returns:
-        None where the length is not known, or estimated from the size of the file.
+        Seconds from the start of the container; None where that is not known, or estimated from the size of the file.
     """
     names = set(container.format.name.split(","))
     if path is None:
         return None, 0.0
     seconds = _tag_seconds(stream.metadata.get("DURATION"))  # which Matroska keeps for each stream
     if stream.duration and stream.time_base:
-        seconds = float(stream.duration * stream.time_base)
+        begin = float((stream.start_time or 0) * stream.time_base) - (container.start_time or 0) / _TIME_BASE
+        seconds = float(stream.duration * stream.time_base) + max(0.0, begin)
     if seconds is None:
         return None, 0.0
-    if "flac" in names:
-        return seconds, 0.5 / stream.rate  # counted in samples
-    if names & _EXACT or ("mp3" in names and _tagged(path)):
+    if names & _COUNTED:
+        return seconds, 0.5 / stream.rate
+    if names & _ROUNDED or ("mp3" in names and _tagged(path)):
         return seconds, max(0.1, 0.01 * seconds)  # the coder's delay, rounded time stamps
     return None, 0.0
 

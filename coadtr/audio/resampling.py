@@ -25,7 +25,7 @@ _KAISER: Final = 10.0
 _PASS: Final = 0.94
 _BLOCK: Final = 8192
 # Taps of all phases. Two rates without a common divisor would need a filter for every sample of a second.
-_MOST_TAPS: Final = 1 << 26
+_MOST_TAPS: Final = 1 << 23
 
 
 class Resampling:
