@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -22,8 +23,10 @@ __all__ = ["AudioReader", "read_audio"]
 
 # What sound is missing inside a file is filled with silence, so that the rest keeps its time; up to so much.
 _MOST_GAP_S: Final = 60.0
+_LATEST_START_S: Final = 3600.0
 # Time stamps of containers are rounded, to a millisecond or to a packet.
 _LEAST_GAP_S: Final = 0.05
+_ALSA: Final = Path("/usr/share/alsa/alsa.conf")
 # Bytes from one sample to the middle: 8 bits lie around 128.
 _UNSIGNED_MIDDLE: Final = 128.0
 
@@ -33,10 +36,11 @@ class AudioReader:
 
     Channels are averaged. The first stream of sound is read, so a video will do. Samples count from the start of the
     container, as in a player: where the sound of a video begins 2 s after the pictures, 2 s of silence come first,
-    and sound that is missing inside is silence too. A packet that cannot be decoded is counted in ``damaged``. A file
-    that is cut short raises `DataError` at once (WAV) or after its last good sample: where the header counts bytes or
-    samples (WAV, FLAC, AIFF) all of them have to be there; containers whose length is rounded (MP4, Matroska, Ogg, MP3 with
-    a header) may miss a hundredth; an MP3 or AAC file without a header does not say how long it is.
+    and sound that is missing inside is silence too. A packet that cannot be decoded, or is left out, is counted in
+    ``damaged``. A file that is cut short raises `DataError` at once (WAV, Ogg) or after its last good sample: where
+    the header counts bytes or samples (WAV, FLAC, AIFF) all of them have to be there; containers whose length is
+    rounded (MP4, Matroska, Ogg, MP3 with a header) may miss a hundredth; an MP3 or AAC file without a header does
+    not say how long it is.
 
     Args:
         source: File, or ``microphone:0`` and ``microphone:FORMAT:DEVICE``.
@@ -48,7 +52,7 @@ class AudioReader:
         source_rate_hz: Samples a second of the file.
         rate_hz: Samples a second that come out.
         channels: Channels of the file.
-        damaged: Packets that could not be decoded so far.
+        damaged: Packets that could not be decoded so far, and gaps.
 
     Raises:
         DataError: If the source cannot be opened, holds no sound, or is a WAV file that is cut short.
@@ -118,17 +122,21 @@ class AudioReader:
         """Yield blocks at the rate of the source, with silence where something is missing."""
         taken, sound, faulty = 0, 0, False
         most = None if self._most is None else round(self._most * self.source_rate_hz)
+        size = self.source_rate_hz
         for frame in self._decoded():
             if frame is None:
                 self.damaged += 1
                 faulty = True
                 continue
-            faulty = False
             block = self._mono(frame, taken)
             gap = self._gap(frame, taken)
-            if gap > _MOST_GAP_S * self.source_rate_hz and taken:
+            # A reader of packets that finds a wrong checksum leaves the packet out without a word.
+            self.damaged += bool(gap and sound and not faulty)
+            faulty = False
+            if gap > (_MOST_GAP_S if sound else _LATEST_START_S) * self.source_rate_hz:
                 raise self._broken(f"jumps by {gap / self.source_rate_hz:.1f} s", taken)
-            for part in (np.zeros(gap, np.float32), block):
+            silence = (np.zeros(min(size, gap - begin), np.float32) for begin in range(0, gap, size))
+            for part in (*silence, block):
                 kept = part if most is None else part[: most - taken]
                 taken += len(kept)
                 if len(kept):
@@ -198,6 +206,7 @@ class AudioReader:
         options: dict[str, Any] = {"metadata_errors": "replace"}
         if self._device is not None:
             options["format"], name = self._device
+            _find_alsa(self._device[0])
             remedy = "check that it is connected, that no other program uses it, and that you may listen to it"
         else:
             # A local file (a play list, say) is not to make this machine call another.
@@ -214,7 +223,10 @@ class AudioReader:
         if not streams:
             found = sorted({stream.type for stream in self._container.streams}) or ["nothing"]
             raise DataError(f"{self.source}: has no sound (it holds {', '.join(found)}): give a sound file")
-        return streams[0]
+        stream = streams[0]
+        if stream.codec_context.name == "flac":  # whose frames have a checksum; FFmpeg plays a wrong one as it is
+            stream.codec_context.options = {"err_detect": "crccheck+explode"}
+        return stream
 
 
 def read_audio(source: str | Path, *, rate_hz: int | None = None) -> tuple[NDArray[np.float32], int]:
@@ -251,6 +263,12 @@ def _av() -> Any:
             'decoding sound needs the package av: install it with `pip install "coadtr[audio]"`'
         ) from error
     return av
+
+
+def _find_alsa(device_format: str) -> None:
+    """Name the settings of ALSA, which the library inside the wheels of PyAV seeks where those were built."""
+    if device_format == "alsa" and _ALSA.is_file():
+        os.environ.setdefault("ALSA_CONFIG_PATH", str(_ALSA))
 
 
 def _cause(error: Exception) -> str:

@@ -175,14 +175,21 @@ def test_numbers_that_are_none_are_told(tmp_path: Path) -> None:
 
 
 def test_damage_inside_is_passed_over_and_counted(tmp_path: Path) -> None:
-    path = write_sound(tmp_path / "a.flac", chirp(4.0, 8000), 8000, "flac")
+    samples = chirp(4.0, 8000)
+    path = write_sound(tmp_path / "a.flac", samples, 8000, "flac")
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 40] = bytes(40)
     path.write_bytes(content)
     with AudioReader(path) as reader:
         found = np.concatenate([*reader])
-        print(len(found), reader.damaged)
+        assert reader.damaged == 1
+    assert len(found) == 32000
+    right = np.abs(found - samples[:, 0]) < 1e-4
+    assert right[:10000].all()
+    assert right[-10000:].all()  # at its time
+    assert not found[~right].any()
+    assert 100 < (~right).sum() < 10000
 
 
 @pytest.mark.parametrize(
