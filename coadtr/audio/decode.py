@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -136,7 +137,7 @@ class AudioReader:
             if gap > (_MOST_GAP_S if sound else _LATEST_START_S) * self.source_rate_hz:
                 raise self._broken(f"jumps by {gap / self.source_rate_hz:.1f} s", taken)
             silence = (np.zeros(min(size, gap - begin), np.float32) for begin in range(0, gap, size))
-            for part in (*silence, block):
+            for part in chain(silence, (block,)):
                 kept = part if most is None else part[: most - taken]
                 taken += len(kept)
                 if len(kept):

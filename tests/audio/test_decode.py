@@ -92,14 +92,20 @@ def test_only_so_much_is_read(tmp_path: Path) -> None:
         AudioReader(path, rate_hz=0)
 
 
-@pytest.mark.parametrize("part", [0.9999, 0.5, 0.1])
-@pytest.mark.parametrize(("name", "codec"), [*EXACT, *[one for one in LOSSY if one[0] != "a.aac"]])
+# A raw stream of AAC does not say how long it is; the last bytes of these three are less than lengths are rounded by.
+CUT = [
+    (name, codec, part)
+    for name, codec in (*EXACT, *LOSSY)
+    for part in (0.9999, 0.5, 0.1)
+    if name != "a.aac" and (part < 0.9 or name not in {"a.mp3", "a.mka", "a.m4a"})
+]
+
+
+@pytest.mark.parametrize(("name", "codec", "part"), CUT)
 def test_a_file_that_is_cut_short_is_told(tmp_path: Path, name: str, codec: str, part: float) -> None:
     rate = 48000
     whole = write_sound(tmp_path / name, chirp(4.0, rate), rate, codec)
     content = whole.read_bytes()
-    if part == 0.9999 and name in {"a.mp3", "a.mka", "a.m4a"}:
-        pytest.skip("its end holds no sound, or less than its length is rounded by")
     cut = tmp_path / f"cut_{name}"
     cut.write_bytes(content[: int(part * len(content))])
     with pytest.raises(DataError, match=rf"cut_{name}: .*(cut short|damaged data|cannot be opened).*: (copy|give)"):
