@@ -5,8 +5,8 @@ training windows alone.
 
 Example:
     >>> from coadtr.data import IMPORTERS
-    >>> IMPORTERS
-    ('csv', 'exercises', 'lstr', 'oadtr', 'sequence-npz', 'stream-csv', 'thumos14', 'tvseries')
+    >>> IMPORTERS  # doctest: +ELLIPSIS
+    ('csv', 'exercises', 'fsdd', 'fsdd-stream', 'lstr', ...)
 """
 
 from __future__ import annotations

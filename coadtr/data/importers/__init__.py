@@ -24,6 +24,8 @@ _PLANNERS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "csv": ("segment_table", "plan_segment_table"),
         "exercises": ("exercises", "plan_exercises"),
+        "fsdd": ("fsdd", "plan_fsdd"),
+        "fsdd-stream": ("fsdd_stream", "plan_fsdd_stream"),
         "lstr": ("lstr", "plan_lstr"),
         "oadtr": ("oadtr", "plan_oadtr"),
         "sequence-npz": ("sequence_npz", "plan_sequence_npz"),
@@ -93,7 +95,7 @@ def import_features(
     Example:
         >>> import_features("tarball", "clips.tar", "clips.h5")
         Traceback (most recent call last):
-        coadtr.errors.ConfigError: unknown format 'tarball': use one of 'csv', 'exercises', 'lstr', 'oadtr', ...
+        coadtr.errors.ConfigError: unknown format 'tarball': use one of 'csv', 'exercises', 'fsdd', ...
     """
     plan_source = planner(format)
     parameters = tuple(inspect.signature(plan_source).parameters.values())

@@ -1,0 +1,154 @@
+"""Sound files of a folder, and their features: a log-mel front end, or embeddings that were made before."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from coadtr.audio import AudioReader, LogMel, log_mel_preset, resample
+from coadtr.data.storage.schema import listing
+from coadtr.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "STREAM",
+    "VIDEO_SUFFIXES",
+    "choose_front_end",
+    "features_of_file",
+    "features_of_samples",
+    "files_below",
+]
+
+AUDIO_SUFFIXES: Final = (
+    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac"),
+    *(".aif", ".aiff", ".au", ".wma", ".mka"),
+)
+VIDEO_SUFFIXES: Final = (".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".ts")
+STREAM: Final = "audio"
+"""Name of the feature stream that sound becomes."""
+
+
+def choose_front_end(name: str, changes: Mapping[str, object] | None) -> LogMel:
+    """Make a log-mel front end out of the name of a preset and what is changed of it.
+
+    Args:
+        name: Name of a preset of `coadtr.audio.log_mel_preset`, such as ``vggish``.
+        changes: Settings of `coadtr.audio.LogMel` by name; null keeps that of the preset.
+
+    Raises:
+        ConfigError: If there is no such preset or setting, or a value is of another kind or out of range.
+
+    Example:
+        >>> choose_front_end("vggish", {"bands": 40}).dim
+        40
+        >>> choose_front_end("vggish", {"bands": "many"})
+        Traceback (most recent call last):
+        coadtr.errors.ConfigError: log_mel: bands='many': ...
+    """
+    floats = [field.name for field in dataclasses.fields(LogMel) if type(field.default) is float]
+    given: dict[str, Any] = {setting: value for setting, value in (changes or {}).items() if value is not None}
+    # A whole number is a float too, and the record of the front end has one spelling for it.
+    given |= {name: float(value) for name, value in given.items() if name in floats and type(value) is int}
+    preset = log_mel_preset(name)
+    try:
+        return dataclasses.replace(preset, **_known(given))
+    except ConfigError as error:
+        raise ConfigError(f"log_mel: {error}") from error
+
+
+def _known(given: dict[str, Any]) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(LogMel)]
+    for name in given:
+        if name not in names:
+            raise ConfigError(f"{name!r} is no setting of a log-mel front end: use {listing(names)}")
+    return given
+
+
+def files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """Find the files with some suffixes in a folder and those below it, sorted; hidden ones are left out.
+
+    A name that begins with a dot is what systems leave behind: ``.DS_Store``, and ``._x.wav`` on disks of a Mac.
+
+    Args:
+        folder: Where to look.
+        suffixes: Suffixes in lower case.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("b.WAV", "._b.wav", "notes.txt"):
+        ...     _ = (folder / name).write_text("")
+        >>> [path.name for path in files_below(folder, AUDIO_SUFFIXES)]
+        ['b.WAV']
+    """
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from files_below(path, suffixes)
+        elif path.suffix.lower() in suffixes and path.is_file():
+            yield path
+
+
+def features_of_samples(samples: NDArray[np.float32], rate_hz: int, front_end: LogMel) -> NDArray[np.float32]:
+    """Compute the features of samples that are in memory.
+
+    Args:
+        samples: ``(n,)`` in [-1, 1].
+        rate_hz: Samples a second; others than those of the front end are resampled.
+        front_end: The front end.
+
+    Returns:
+        ``(T, D)`` float32.
+
+    Raises:
+        DataError: If they are too few for one feature.
+
+    Example:
+        >>> features_of_samples(np.zeros(8000, np.float32), 8000, choose_front_end("telephone", None)).shape
+        (98, 64)
+    """
+    same = samples if rate_hz == front_end.rate_hz else resample(samples, rate_hz, front_end.rate_hz)
+    stream = front_end.stream()
+    return _whole([stream.push(same)], len(samples) / rate_hz, front_end)
+
+
+def features_of_file(path: Path, front_end: LogMel) -> tuple[NDArray[np.float32], float]:
+    """Decode a sound file, or the sound of a video file, and compute its features as it is read.
+
+    Args:
+        path: The file.
+        front_end: The front end.
+
+    Returns:
+        ``(T, D)`` float32, and the length of the sound in seconds.
+
+    Raises:
+        DataError: If the file is damaged, has no sound, or is shorter than one feature.
+    """
+    stream, blocks, samples = front_end.stream(), list[Any](), 0
+    with AudioReader(path, rate_hz=front_end.rate_hz) as reader:
+        for block in reader:
+            samples += len(block)
+            blocks.append(stream.push(block))
+    seconds = samples / front_end.rate_hz
+    return _whole(blocks, seconds, front_end), seconds
+
+
+def _whole(blocks: list[NDArray[np.float32]], seconds: float, front_end: LogMel) -> NDArray[np.float32]:
+    features = np.concatenate(blocks) if blocks else np.empty((0, front_end.dim), np.float32)
+    if not len(features):
+        raise DataError(
+            f"lasts {seconds:.3g} s, less than one feature of {front_end.feature_s:.3g} s: "
+            "leave it out, or choose a front end with fewer patch_frames"
+        )
+    return features
