@@ -6,7 +6,7 @@ training windows alone.
 Example:
     >>> from coadtr.data import IMPORTERS
     >>> IMPORTERS  # doctest: +ELLIPSIS
-    ('csv', 'exercises', 'fsdd', 'fsdd-stream', 'lstr', ...)
+    ('audio-csv', 'audio-folders', 'csv', 'exercises', 'fsdd', ...)
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ __all__ = ["IMPORTERS", "ImportReport", "import_features", "planner"]
 # Module and function of each layout; a module is loaded when its layout is asked for.
 _PLANNERS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
+        "audio-csv": ("audio_csv", "plan_audio_csv"),
+        "audio-folders": ("audio_folders", "plan_audio_folders"),
         "csv": ("segment_table", "plan_segment_table"),
         "exercises": ("exercises", "plan_exercises"),
         "fsdd": ("fsdd", "plan_fsdd"),
@@ -95,7 +97,7 @@ def import_features(
     Example:
         >>> import_features("tarball", "clips.tar", "clips.h5")
         Traceback (most recent call last):
-        coadtr.errors.ConfigError: unknown format 'tarball': use one of 'csv', 'exercises', 'fsdd', ...
+        coadtr.errors.ConfigError: unknown format 'tarball': use one of 'audio-csv', 'audio-folders', 'csv', ...
     """
     plan_source = planner(format)
     parameters = tuple(inspect.signature(plan_source).parameters.values())

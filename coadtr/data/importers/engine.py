@@ -33,6 +33,7 @@ MOST_TRIMMED: Final = 2
 """Frames by which features and labels may differ: rounding makes that much; more means another release."""
 
 _NOTES: Final = 100
+_SKIPS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,20 @@ class _Work:
     problems: list[str]
     notes: dict[str, str] = field(default_factory=dict)
     counted: dict[str, tuple[VideoRecord, NDArray[np.int64]]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
     single: bool = True
+
+    def unread(self, video: str, error: str, *, leave_out: bool) -> None:
+        """Note that a video cannot be taken in."""
+        if leave_out:
+            self.skipped[video] = error
+        else:
+            self.problems.append(f"video {video!r}: {error}")
+
+    def check_left(self) -> None:
+        """Make a problem of videos that are left out where nothing else is there."""
+        if not self.counted:
+            self.problems += [f"video {name!r}: {error}" for name, error in self.skipped.items()]
 
 
 def carry_out(
@@ -124,7 +138,8 @@ def carry_out(
                     journal.discard()
                 raise
             except (DataError, OSError) as error:
-                work.problems.append(f"video {video.name!r}: {error}")
+                work.unread(video.name, str(error), leave_out=plan.damaged == "skip")
+        work.check_left()
         if work.problems:
             if journal is not None:
                 journal.discard()
@@ -132,11 +147,17 @@ def carry_out(
         noted = work.notes if journal is None else journal.notes
         notes = {video.name: noted[video.name] for video in plan.videos if video.name in noted}
         untrained = _untrained(plan, work)
-        attributes = {**plan.attributes, **_told(notes)}
-        warnings = (*plan.warnings, *untrained, *(f"video {name!r}: {note}" for name, note in notes.items()))
+        attributes = {**plan.attributes, **_told(notes), **_left_out(work.skipped)}
+        warnings = (
+            *plan.warnings,
+            *_skips(work.skipped),
+            *untrained,
+            *(f"video {name!r}: {note}" for name, note in notes.items()),
+        )
         if journal is None:
             return ImportReport(None, _summary(plan, work), warnings)
-        journal.finish([video.name for video in plan.videos], attributes=attributes, label_kind=plan.label_kind)
+        order = [video.name for video in plan.videos if video.name not in work.skipped]
+        journal.finish(order, attributes=attributes, label_kind=plan.label_kind)
     with FeatureStore(out) as store:
         return ImportReport(out, summarise(store), warnings, kept)
 
@@ -232,6 +253,17 @@ def _told(notes: Mapping[str, str]) -> dict[str, object]:
     if not notes:
         return {}
     return {"trimmed": {"videos": len(notes), "first": dict(list(notes.items())[:_NOTES])}}
+
+
+def _left_out(skipped: Mapping[str, str]) -> dict[str, object]:
+    return {"left_out": {"videos": len(skipped), "first": list(skipped)[:_NOTES]}} if skipped else {}
+
+
+def _skips(skipped: Mapping[str, str]) -> list[str]:
+    """Warn of videos that are left out, and say why of the first few."""
+    told = [f"video {name!r} is damaged and left out: {error}" for name, error in list(skipped.items())[:_SKIPS]]
+    rest = len(skipped) - _SKIPS
+    return [*told, f"{rest} more videos are damaged and left out"] if rest > 0 else told
 
 
 def _summary(plan: ImportPlan, work: _Work) -> Summary:

@@ -47,6 +47,7 @@ class ImportPlan:
         files: Files that are read; their sizes and times tell whether an interrupted import may go on.
         problems: What is wrong with the source, each naming file, place, value and remedy.
         warnings: What a user should know, though nothing is wrong.
+        damaged: What is done about a video that cannot be read: ``'error'``, or ``'skip'`` to leave it out.
         label_kind: How labels are stored; ``'auto'``: as class indices if every frame has exactly one class.
 
     Example:
@@ -72,4 +73,5 @@ class ImportPlan:
     files: tuple[Path, ...] = ()
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    damaged: Literal["error", "skip"] = "error"
     label_kind: Literal["auto", "index", "multi-hot"] = "auto"

@@ -12,7 +12,7 @@ from coadtr.data.importers.feature_sources import FeatureSources, find_features
 from coadtr.data.importers.plan import ImportPlan, PlannedVideo, VideoArrays
 from coadtr.data.importers.problems import raise_problems
 from coadtr.data.importers.seeded_splits import complete_splits
-from coadtr.data.sources.class_names import alike_warnings, find_class
+from coadtr.data.sources.class_names import alike_warnings, class_roles
 from coadtr.data.sources.coverage import Coverage
 from coadtr.data.sources.label_rules import LABEL_RULES, OUTSIDE, OVERLAPS, Segment, frame_labels, frame_span
 from coadtr.data.sources.rate_options import check_rate
@@ -138,7 +138,7 @@ def plan_segment_table(
     _check_options(features, rate_hz, rule=rule, overlap=overlap, outside=outside, unlisted=unlisted, missing=missing)
     table = read_segments(source, unit=unit, fps=fps, classes=classes)
     sources = find_features(features or {}, table=source)
-    class_names, no_action, left_out = _classes(table.class_names, background, ignored)
+    class_names, no_action, left_out = class_roles(table.class_names, background, ignored)
     problems, warnings = list(table.problems), list[str]()
     names = _videos(table, sources, unlisted=unlisted, missing=missing, problems=problems, warnings=warnings)
     rates = _rates(names, table, sources.stored_rates(), rate_hz, problems)
@@ -207,18 +207,6 @@ def _check_options(features: object, rate_hz: float | None, **choices: str) -> N
     for option, value in choices.items():
         if value not in known[option]:
             raise ConfigError(f"{option}={value!r}: use one of {listing(known[option])}")
-
-
-def _classes(
-    names: tuple[str, ...], background: str | None, ignored: str | None
-) -> tuple[tuple[str, ...], int | None, int | None]:
-    """Return the class names with the background among them, and the places of background and ignored class."""
-    if background is not None and find_class(background, names) is None:
-        names = (background, *names)
-    left_out = None if ignored is None else find_class(ignored, names)
-    if ignored is not None and left_out is None:
-        raise ConfigError(f"ignored={ignored!r} is no class of the table: {nearest_name(ignored, names)}")
-    return names, None if background is None else find_class(background, names), left_out
 
 
 def _videos(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coadtr.data.sources.segments import nearest_name
 from coadtr.data.storage.schema import listing
+from coadtr.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["alike_warnings", "find_class"]
+__all__ = ["alike_warnings", "class_roles", "find_class"]
 
 
 def find_class(name: str, names: Sequence[str]) -> int | None:
@@ -46,6 +48,31 @@ def alike_warnings(names: Sequence[str]) -> list[str]:
         for group in groups.values()
         if len(group) > 1
     ]
+
+
+def class_roles(
+    names: tuple[str, ...], background: str | None, ignored: str | None
+) -> tuple[tuple[str, ...], int | None, int | None]:
+    """Return class names with the background among them, and the places of background and ignored class.
+
+    Args:
+        names: Names of the classes.
+        background: Name of the background class, put first if it is not there; none for no background.
+        ignored: Name of the class that is neither trained on nor scored, or none.
+
+    Raises:
+        ConfigError: If there is no class of the name ``ignored``.
+
+    Example:
+        >>> class_roles(("cut", "unclear"), "background", "Unclear")
+        (('background', 'cut', 'unclear'), 0, 2)
+    """
+    if background is not None and find_class(background, names) is None:
+        names = (background, *names)
+    left_out = None if ignored is None else find_class(ignored, names)
+    if ignored is not None and left_out is None:
+        raise ConfigError(f"ignored={ignored!r} is no class of the table: {nearest_name(ignored, names)}")
+    return names, None if background is None else find_class(background, names), left_out
 
 
 def _plain(name: str) -> str:

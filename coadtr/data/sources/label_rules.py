@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["LABEL_RULES", "OUTSIDE", "OVERLAPS", "Segment", "describe_rule", "frame_labels", "frame_span"]
+    from coadtr.data.sources.segments import TableSegment
+
+__all__ = ["LABEL_RULES", "OUTSIDE", "OVERLAPS", "Segment", "check_ends", "describe_rule", "frame_labels", "frame_span"]
 
 LABEL_RULES: Final = ("oadtr", "lstr", "centre")
 OVERLAPS: Final = ("multi-hot", "first", "last", "error")
@@ -190,6 +192,31 @@ def frame_labels(
     if background is not None:
         labels[owner < 0, background] = 1
     return labels
+
+
+def check_ends(segments: Sequence[TableSegment], seconds: float, *, outside: str) -> None:
+    """Raise `DataError` that names the segments which run past the end of a recording of known length.
+
+    They may run over it by at most a second, as lengths and segments come from different tools.
+
+    Args:
+        segments: Segments of a table.
+        seconds: Length of the recording.
+        outside: ``error``, or ``cut`` to let them pass.
+
+    Example:
+        >>> check_ends([], 3.5, outside="error")
+    """
+    if outside == "error":
+        faults = [
+            f"{segment.where}: ends at {segment.end:g} s"
+            for segment in segments
+            if segment.end > seconds + _RUN_OVER_SECONDS
+        ]
+        if faults:
+            raise DataError(
+                f"{'; '.join(faults)}; the recording at {seconds:.2f} s: check file and unit, or say outside=cut"
+            )
 
 
 def _told(segment: Segment, name: str) -> str:

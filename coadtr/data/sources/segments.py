@@ -94,7 +94,12 @@ def nearest_name(name: str, known: Sequence[str]) -> str:
 
 
 def read_segments(
-    path: Path, *, unit: str = "seconds", fps: float | None = None, classes: Sequence[str] | None = None
+    path: Path,
+    *,
+    unit: str = "seconds",
+    fps: float | None = None,
+    classes: Sequence[str] | None = None,
+    subject: str = "video",
 ) -> SegmentTable:
     """Read a table of segments, and collect all that is wrong with its rows.
 
@@ -109,6 +114,7 @@ def read_segments(
             after the last.
         fps: Video frames a second, for ``frames`` where the table does not give them.
         classes: Names of the classes in the order wanted; labels that are not among them are problems.
+        subject: Name of the column that names what a row is of, such as ``file`` for sound.
 
     Returns:
         The segments that are sound, and the problems of the others.
@@ -130,12 +136,12 @@ def read_segments(
     if not path.is_file():
         raise DataError(f"{path}: no such file: give a table of segments (.csv, .tsv or .json)")
     table = SegmentTable(path=path)
-    rows = _json_rows(path, table) if path.suffix.lower() == ".json" else _csv_rows(path, table)
+    rows = _json_rows(path, table) if path.suffix.lower() == ".json" else _csv_rows(path, table, subject)
     _enter(table, rows, unit, fps, classes)
     return table
 
 
-def _csv_rows(path: Path, table: SegmentTable) -> pd.DataFrame:
+def _csv_rows(path: Path, table: SegmentTable, subject: str) -> pd.DataFrame:
     """Return the rows of a CSV file as text, and enter what it says of whole videos."""
     try:
         rows = read_text_table(path, separator="\t" if path.suffix.lower() == ".tsv" else ",")
@@ -144,15 +150,17 @@ def _csv_rows(path: Path, table: SegmentTable) -> pd.DataFrame:
     rows.columns = pd.Index([column.lower() for column in rows.columns])
     twice = list(rows.columns[rows.columns.duplicated()])
     raise_problems(path, [f"column {column!r} is there twice, in upper and lower case: drop one" for column in twice])
-    missing = [column for column in _COLUMNS if column not in rows.columns]
+    columns = (subject, *_COLUMNS[1:])
+    missing = [column for column in columns if column not in rows.columns]
     raise_problems(
         path,
         [
             f"column {column!r} is missing (there are {schema.listing(rows.columns)}): "
-            f"the first line names the columns {', '.join(_COLUMNS)}"
+            f"the first line names the columns {', '.join(columns)}"
             for column in missing
         ],
     )
+    rows = rows.rename(columns={subject: "video"}) if subject != "video" else rows
     rows = rows.assign(where=[f"row {row}" for row in rows.index])
     for column in ("split", *_RATES):
         if column in rows.columns:
