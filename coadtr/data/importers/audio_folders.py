@@ -88,7 +88,9 @@ def plan_audio_folders(
     labels, warnings = _recordings(source)
     embedded = _embedded(source, labels, rate_hz)
     names = recording_names(list(labels), source)
-    given, lists, problems = dict[Path, str](), dict[str, Path](), list[str]()
+    given: dict[Path, str] = {}
+    lists: dict[str, Path] = {}
+    problems = list[str]()
     if splits:
         given, lists, problems = read_split_lists(
             splits, NamedFiles(source, labels, (*AUDIO_SUFFIXES, *_EMBEDDINGS)), source

@@ -43,7 +43,7 @@ class Utterance(NamedTuple):
     Attributes:
         digit: 0 to 9.
         speaker: Name of the speaker.
-        index: Which of the speaker's takes of the digit it is, from 0.
+        take: Which of the speaker's takes of the digit it is, from 0.
 
     Example:
         >>> Utterance(7, "jackson", 3).name, Utterance(7, "jackson", 3).split(validation_takes=5)
@@ -52,18 +52,18 @@ class Utterance(NamedTuple):
 
     digit: int
     speaker: str
-    index: int
+    take: int
 
     @property
     def name(self) -> str:
         """Name of its file, without the suffix."""
-        return f"{self.digit}_{self.speaker}_{self.index}"
+        return f"{self.digit}_{self.speaker}_{self.take}"
 
     def split(self, *, validation_takes: int) -> str:
         """Return the split: takes 0 to 4 test, as published, and those after them validate."""
-        if self.index < _TEST_TAKES:
+        if self.take < _TEST_TAKES:
             return "test"
-        return "validation" if self.index < _TEST_TAKES + validation_takes else "train"
+        return "validation" if self.take < _TEST_TAKES + validation_takes else "train"
 
 
 class SpokenDigits(NamedTuple):
@@ -124,7 +124,8 @@ def find_spoken_digits(source: Path) -> SpokenDigits:
 def _in_folder(folder: Path) -> SpokenDigits:
     inner = folder / "recordings"  # as the repository has it
     files = list(files_below(inner if inner.is_dir() else folder, (".wav",)))
-    found, problems = dict[Utterance, Path](), list[str]()
+    found: dict[Utterance, Path] = {}
+    problems = list[str]()
     for path in files:
         parts = _NAME.fullmatch(path.stem)
         if parts is None:
