@@ -15,7 +15,7 @@ import coadtr
 from coadtr.cli.processes import end_with_parent, quoted, started_here, tell
 from coadtr.errors import CoadtrError, ConfigError, MissingExtraError, TrainingError
 
-__all__ = ["COMMANDS", "config_folder", "main", "quieten"]
+__all__ = ["COMMANDS", "config_folder", "main", "module_of", "quieten"]
 
 COMMANDS = {
     "train": "train a model, choose its best epoch on validation videos, export the checkpoint",
@@ -28,6 +28,7 @@ COMMANDS = {
     "data check": "read a feature store whole and verify it",
     "data merge": "join feature stores",
     "data split": "take videos or streams out of a feature store, or change its splits",
+    "data add-audio": "add the sound of the videos to a feature store as a stream, joined by time",
     "data convert": "change the number type or the compression of a feature store",
     "data synthesize": "make a full-size data set of real labels and simulated features",
     "extract": "make features of videos, with a backbone of your choice",
@@ -44,7 +45,10 @@ VERBATIM = {"live": "source"}
 # A setting's other name, where Hydra has a group of that name, and so would not take it for a setting.
 ALIASES = {"export": ("format", "to")}
 
-RESUMABLE = ("train", "replay", "extract", "data import", "data merge", "data split", "data convert", "data synthesize")
+RESUMABLE = (
+    *("train", "replay", "extract"),
+    *("data import", "data merge", "data split", "data add-audio", "data convert", "data synthesize"),
+)
 
 USAGE = """\
 usage: coadtr COMMAND [setting=value ...] [--cfg job] [--multirun] [--debug]
@@ -59,6 +63,16 @@ FLAGS = (
     *("-h", "--help", "--hydra-help", "-c", "--cfg", "--resolve", "-p", "--package", "-i", "--info"),
     *("-m", "--multirun", "-r", "--run", "-cd", "--config-dir"),
 )
+
+
+def module_of(name: str) -> str:
+    """Return the name that a command's module and file of settings have.
+
+    Example:
+        >>> module_of("data add-audio")
+        'data_add_audio'
+    """
+    return name.replace(" ", "_").replace("-", "_")
 
 
 def config_folder() -> Path:
@@ -135,7 +149,7 @@ def _check_words(command: str, words: Sequence[str]) -> None:
 
 
 def _run(name: str, overrides: Sequence[str]) -> None:
-    command, module = f"coadtr {name}", name.replace(" ", "_")
+    command, module = f"coadtr {name}", module_of(name)
     _check_words(command, overrides)
     if name == "train" and not {"-m", "--multirun"}.isdisjoint(overrides):
         _sweep(command, overrides)
@@ -190,7 +204,7 @@ def _launch(command: str, words: Sequence[str], task: Callable[[Any], object]) -
     OmegaConf.register_new_resolver("settings", _commented, replace=True)
     before = sys.argv
     sys.argv = [command, *words]
-    module = command.removeprefix("coadtr ").replace(" ", "_")
+    module = module_of(command.removeprefix("coadtr "))
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=module)(task)()
     except CoadtrError:

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf, open_dict
 from coadtr import training
 from coadtr.checkpoint import load
 from coadtr.cli import cost, data_inspect, export, replay, train
-from coadtr.cli.main import COMMANDS, config_folder
+from coadtr.cli.main import COMMANDS, config_folder, module_of
 from coadtr.cli.options import typed_options
 from coadtr.cli.settings import fill, plain
 from coadtr.data import IMPORTERS, FeatureStore, StoreWriter, import_features
@@ -57,14 +57,14 @@ def compose_experiment(experiment: str) -> dict[str, Any]:
 
 def test_every_command_has_a_file_and_every_file_a_command() -> None:
     files = {path.stem for path in config_folder().glob("*.yaml")}
-    assert files == {command.replace(" ", "_") for command in COMMANDS}
+    assert files == {module_of(command) for command in COMMANDS}
 
 
 @pytest.mark.parametrize("path", sorted(config_folder().glob("*.yaml")), ids=lambda path: path.stem)
 def test_hydra_leaves_no_files_and_the_help_is_ours(path: Path) -> None:
     settings: Any = OmegaConf.to_container(OmegaConf.load(path))  # the help is not resolved: `coadtr` does that
     hydra = settings["hydra"]
-    command = next(command for command in COMMANDS if command.replace(" ", "_") == path.stem)
+    command = next(command for command in COMMANDS if module_of(command) == path.stem)
     assert hydra["output_subdir"] is None
     assert hydra["run"]["dir"] == "."
     assert hydra["help"]["app_name"] == f"coadtr {command}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from coadtr.data.importers.problems import raise_problems
 from coadtr.data.progress import progress
 from coadtr.data.storage.checking import check_dtype
 from coadtr.data.storage.journal import StoreJournal
@@ -87,6 +88,7 @@ def write_copies(
     dtype: str | None = None,
     compression: str | None = None,
     attributes: Callable[[Rounding | None], Mapping[str, object]] | None = None,
+    made: Mapping[str, Callable[[Copied], NDArray[Any]]] | None = None,
 ) -> Rounding | None:
     """Write videos of other stores into a new one; a run that is interrupted goes on when it is called again.
 
@@ -100,6 +102,8 @@ def write_copies(
         dtype: Type to store features in; none keeps each one's.
         compression: ``'gzip'`` or ``'lzf'``, or none.
         attributes: Makes the attributes of the new store once the rounding is known; none: those of the header.
+        made: Streams of the new store that no source has, each with what makes ``(T, D)`` features of a video. All
+            that is wrong with them is found before an error is raised.
 
     Returns:
         The largest rounding error if float32 became float16, or none.
@@ -117,9 +121,17 @@ def write_copies(
     identity = json.dumps([stamps, order, repr(settings), header.attributes], default=str, sort_keys=True)
     with StoreJournal(out, header, identity=identity, dtype=dtype, compression=compression) as journal:
         try:
+            new, problems = made or {}, list[str]()
             for video in progress(videos, total=len(videos), description="copy"):
-                if video.record.name not in journal.done:
-                    _copy(journal, header, video, relabel, dtype)
+                if video.record.name in journal.done:
+                    continue
+                try:
+                    extra = {stream: make(video) for stream, make in new.items()}
+                except DataError as error:
+                    problems.append(f"video {video.record.name!r}: {error}")
+                    continue
+                _copy(journal, header, video, relabel=relabel, dtype=dtype, extra=extra)
+            raise_problems(next(iter(sources)), problems)
         except StorageError:  # no fault of a source: what is written stays, to be gone on with
             raise
         except DataError:
@@ -137,13 +149,17 @@ def _copy(
     journal: StoreJournal,
     header: Header,
     video: Copied,
+    *,
     relabel: Callable[[FeatureStore, Labels], NDArray[Any]] | None,
     dtype: str | None,
+    extra: Mapping[str, NDArray[Any]],
 ) -> None:
-    features, worst = {}, []
+    features, worst = dict(extra), []
     labels = video.store.labels(video.source)
     try:
         for stream in header.streams:
+            if stream in extra:
+                continue
             features[stream] = video.store.stored_features(video.source, stream)
             if dtype == "float16" and features[stream].dtype == np.float32:
                 features[stream], rounding = _halve(features[stream], video.record.name, stream)

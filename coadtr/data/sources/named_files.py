@@ -39,25 +39,31 @@ class NamedFiles:
             parts = self._parts(path.relative_to(folder).as_posix())
             self._by_stem.setdefault(parts[-1], []).append((parts, path))
 
+    def known(self, name: str) -> bool:
+        """Return whether any file has that name."""
+        return bool(self._found(self._parts(name.replace("\\", "/"))))
+
     def find(self, name: str) -> Path:
         """Return the file of a name.
 
         Raises:
             DataError: If there is none, or more than one; the caller says where the name stands.
         """
-        wanted = self._parts(name.replace("\\", "/"))
-        known = self._by_stem.get(wanted[-1], []) if wanted else []
-        found = [
-            path
-            for parts, path in known
-            if all(a == b for a, b in zip(reversed(parts), reversed(wanted), strict=False))
-        ]
+        found = self._found(self._parts(name.replace("\\", "/")))
         if not found:
             raise DataError(f"there is no file {name!r} in {self._folder.name}: add it, or drop the entry")
         if len(found) > 1:
             places = listing(path.relative_to(self._folder).as_posix() for path in found)
             raise DataError(f"{name!r} may be any of {places}: name it with its folder, one file of a name in each")
         return found[0]
+
+    def _found(self, wanted: tuple[str, ...]) -> list[Path]:
+        """Return the files whose path is the end of the one that is wanted, or the other way round."""
+        return [
+            path
+            for parts, path in (self._by_stem.get(wanted[-1], []) if wanted else [])
+            if all(own == other for own, other in zip(reversed(parts), reversed(wanted), strict=False))
+        ]
 
     def _parts(self, name: str) -> tuple[str, ...]:
         path = PurePosixPath(name)
