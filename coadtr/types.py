@@ -7,14 +7,18 @@ frame in and one answer out. Frame indices count from 0 at the start of each str
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["AnticipatingDetector", "ChunkDetector", "Detector", "StateT"]
+__all__ = ["TASKS", "AnticipatingDetector", "ChunkDetector", "Detector", "StateT", "Task"]
 
 StateT = TypeVar("StateT")
+
+Task: TypeAlias = Literal["oad", "audio"]
+TASKS: Final[tuple[Task, ...]] = ("oad", "audio")
+"""What is answered: online action detection (a class a frame), or the class of a whole recording, at every frame."""
 
 
 class Detector(Protocol[StateT]):

@@ -10,6 +10,7 @@ from coadtr.errors import ConfigError
 from coadtr.models import ModelConfig, config_from_dict
 from coadtr.runtime.description import describe_streams
 from coadtr.scoring import HEADS, Head
+from coadtr.types import TASKS, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["CheckpointSpec"]
 
 _FIELDS = ("model", "classes", "background", "ignored", "streams", "rate_hz", "head", "normalisation")
-_OPTIONAL = ("extractors",)
+_OPTIONAL = ("extractors", "task")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class CheckpointSpec:
         rate_hz: Frames a second that the model was trained on.
         head: What makes scores of logits: ``"softmax"``, or ``"sigmoid"`` for frames with several classes at once.
         extractors: What made the features of each stream (``backbone``, ``weights``, ...), as far as it is known.
+        task: ``"oad"``: the class of each frame; ``"audio"``: the class of the whole recording, at every frame.
 
     Raises:
         ConfigError: If a value is out of range or at odds with the model's settings.
@@ -59,6 +61,7 @@ class CheckpointSpec:
     rate_hz: float
     head: Head = "softmax"
     extractors: dict[str, dict[str, str]] = field(default_factory=dict)
+    task: Task = "oad"
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself, and keep containers of its own."""
@@ -75,6 +78,8 @@ class CheckpointSpec:
         _check_extractors(self.extractors, self.streams)
         if self.head not in HEADS:
             raise ConfigError(f"head must be one of {', '.join(HEADS)}, got {self.head!r}")
+        if self.task not in TASKS:
+            raise ConfigError(f"task must be one of {', '.join(TASKS)}, got {self.task!r}")
 
     @property
     def normalisation(self) -> str:
@@ -94,6 +99,8 @@ class CheckpointSpec:
             "head": self.head,
             "normalisation": self.normalisation,
             **({"extractors": self.extractors} if self.extractors else {}),
+            # Left out where it is the one that there was at first, so that older versions read these checkpoints.
+            **({"task": self.task} if self.task != "oad" else {}),
         }
 
     @classmethod
@@ -126,6 +133,7 @@ class CheckpointSpec:
             rate_hz=values["rate_hz"],
             head=values["head"],
             extractors=values.get("extractors", {}),
+            task=values.get("task", "oad"),
         )
         if values["normalisation"] != spec.normalisation:
             raise ConfigError(

@@ -10,6 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 __all__ = ["explain", "missing_extra"]
 
+# Settings that had another name.
+MOVED = {"dataset.streams": "features.streams"}
 # A group of more choices than these is not listed in a message.
 MOST_LISTED = 20
 PLUGINS = ("hydra/launcher/joblib", "hydra/launcher/submitit_local", "hydra/launcher/submitit_slurm")
@@ -40,7 +42,7 @@ def explain(error: Exception, *, command: str, folder: Path) -> str:
         name = str(error).split(chr(39))[1]
         if name.startswith("options."):
             remedy = f"`{command} format=NAME --help` lists the options of a format"
-        return f"{name} is not a setting; {remedy}"
+        return f"{name} is {f'now {MOVED[name]}' if name in MOVED else 'not a setting'}; {remedy}"
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {_first_line(error)}; {remedy}"
     cause = f" ({_first_line(error.__cause__)})" if isinstance(error.__cause__, Exception) else ""

@@ -15,8 +15,9 @@ from rich.table import Table
 from coadtr.checkpoint import load
 from coadtr.cli.naming import named_in_full
 from coadtr.cli.processes import leads, quoted, run_processes, started_outside, this_command
-from coadtr.cli.settings import a_path, command_line, fill, group, names, plain, watched, whether
+from coadtr.cli.settings import a_path, command_line, fill, group, names, plain, text, watched, whether
 from coadtr.data import FeatureStore
+from coadtr.errors import ConfigError
 from coadtr.reporting.reading import read_curves
 from coadtr.training import TrainingResult, TrainingSettings, train
 from coadtr.training.record import describe_run, read_run
@@ -43,7 +44,7 @@ def run(cfg: DictConfig, *, again: bool = True) -> tuple[TrainingResult, bool]:
         What the run gave, and whether it was trained now.
     """
     settings = plain(cfg)
-    dataset = group(settings, "dataset")
+    dataset, streams, task = group(settings, "dataset"), _streams(settings), text(settings, "task")
     out = a_path(settings, "out")
     with FeatureStore.open(a_path(dataset, "path")) as store:
         wanted = fill(TrainingSettings, settings, "trainer")
@@ -62,7 +63,8 @@ def run(cfg: DictConfig, *, again: bool = True) -> tuple[TrainingResult, bool]:
                 groups["model"],
                 wanted,
                 out,
-                streams=names(dataset, "streams"),
+                streams=streams,
+                task=task,
                 resume=whether(settings, "resume"),
                 command=command_line(),
                 progress=progress,
@@ -76,6 +78,17 @@ def run(cfg: DictConfig, *, again: bool = True) -> tuple[TrainingResult, bool]:
     console.print(f"checkpoint     {result.checkpoint}")
     console.print(f"replay it with coadtr replay checkpoint={result.checkpoint} data={dataset['path']}")
     return result, True
+
+
+def _streams(settings: dict[str, Any]) -> list[str] | None:
+    """Read the names of the feature streams to use; none for all.
+
+    Raises:
+        ConfigError: If they are asked for where they were asked for once.
+    """
+    if "streams" in group(settings, "dataset"):  # of a settings file of the user's own
+        raise ConfigError("dataset.streams is now features.streams: name the feature streams there")
+    return names(group(settings, "features"), "streams")
 
 
 def _words(out: Path, *, progress: bool) -> list[str]:
@@ -94,9 +107,9 @@ def _finished(
     """Read what a finished run of the same settings and data gave, if the folder holds one."""
     if not (out / "run.json").exists() or not (before := read_run(out)).get("finished"):
         return None
-    streams, model = names(group(settings, "dataset"), "streams"), group(settings, "model")
+    model = group(settings, "model")
     with named_in_full({"model": model}):
-        run = describe_run(store, model, wanted, streams)
+        run = describe_run(store, model, wanted, _streams(settings), text(settings, "task"))
     for part in ("model", "training", "data"):
         if {**before[part], "path": None} != {**run[part], "path": None}:
             return None
@@ -112,12 +125,14 @@ def _trained(out: Path) -> TrainingResult:
 def _epochs(out: Path, result: TrainingResult) -> Table:
     """Show the epoch that became the checkpoint beside the first and the last."""
     table = Table(title="Training", title_justify="left")
-    for column in ("epoch", "train loss", "validation loss", "validation mAP", ""):
-        table.add_column(column, justify="right" if column else "left")
     curves = read_curves(out)
+    clips = curves is not None and "val_clip_accuracy" in curves
+    right = ("right at the end",) if clips else ()
+    for column in ("epoch", "train loss", "validation loss", "validation mAP", *right, ""):
+        table.add_column(column, justify="right" if column else "left")
     if curves is None:
         return table
-    curves = curves.set_index("epoch")[["train_loss", "val_loss", "val_mAP"]]
+    curves = curves.set_index("epoch")[["train_loss", "val_loss", "val_mAP", *["val_clip_accuracy"] * clips]]
     shown = {int(curves.index.min()): "first", int(curves.index.max()): "last"} | {result.epoch: "the checkpoint"}
     for epoch, what in sorted(shown.items()):
         values = curves.loc[[epoch]].to_numpy(float)[0].tolist()

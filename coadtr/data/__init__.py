@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from coadtr.data.exercises import write_exercises
     from coadtr.data.importers import IMPORTERS, ImportReport, import_features
     from coadtr.data.inspect import Summary, render, summarise
+    from coadtr.data.recordings import check_recordings
     from coadtr.data.score_journal import ScoreJournal
     from coadtr.data.scores import ScoreFile, VideoScores, read_scores, write_scores
     from coadtr.data.sources.safe_pickle import load_object_npy, load_pickle
@@ -44,6 +45,7 @@ __all__ = [
     "Summary",
     "VideoRecord",
     "VideoScores",
+    "check_recordings",
     "choose_validation",
     "class_counts",
     "feature_statistics",
@@ -72,6 +74,7 @@ _HOME = {
     "Summary": "inspect",
     "VideoRecord": "storage.schema",
     "VideoScores": "scores",
+    "check_recordings": "recordings",
     "choose_validation": "splits",
     "class_counts": "statistics",
     "feature_statistics": "statistics",

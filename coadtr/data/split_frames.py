@@ -117,6 +117,13 @@ class SplitFrames:
             f"value {schema.non_finite(frames, first_frame=start)}: repair the source and import it again"
         )
 
-    def counted(self, video: int) -> NDArray[np.bool_]:
-        """Return ``(T,)`` which frames may carry a loss: those not labelled with the ignored class."""
-        return carries_loss(self.labels[video], self.store.ignored)
+    def counted(self, video: int, *, heard: int = 1) -> NDArray[np.bool_]:
+        """Return ``(T,)`` which frames may carry a loss: those not labelled with the ignored class.
+
+        Args:
+            video: Number of the video.
+            heard: Frames of a video, its own included, that a frame with loss comes after.
+        """
+        counted = carries_loss(self.labels[video], self.store.ignored)
+        counted[: heard - 1] = False
+        return counted

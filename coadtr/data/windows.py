@@ -44,14 +44,15 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         learnt: Frames k at the clip's end that have labels.
         ahead: Frames K after each of these that have labels.
         shortest: Frames that a clip at the start of a video holds at least; None for N.
+        heard: Frames of a video, its own included, that a frame with loss comes after.
         stride: Frames from one clip to the next.
         streams: Streams to join, in this order; none for all.
         preload: Whether to keep the features in memory.
         max_preload_bytes: Features that take more than this stay in the file.
 
     Raises:
-        ConfigError: If ``window``, ``stride``, ``learnt`` or ``shortest`` is not positive, one of the last two is
-            above the window, or ``ahead`` is negative.
+        ConfigError: If ``window``, ``stride``, ``learnt``, ``shortest`` or ``heard`` is not positive, ``learnt`` or
+            ``shortest`` is above the window, or ``ahead`` is negative.
         DataError: If the split holds no video, or none gives a clip.
 
     Example:
@@ -77,13 +78,14 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         learnt: int = 1,
         ahead: int = 0,
         shortest: int | None = None,
+        heard: int = 1,
         stride: int = 1,
         streams: Sequence[str] | None = None,
         preload: bool = True,
         max_preload_bytes: int = DEFAULT_PRELOAD_BYTES,
     ) -> None:
         shortest = window if shortest is None else shortest
-        _check_positive(window=window, stride=stride, learnt=learnt, shortest=shortest)
+        _check_positive(window=window, stride=stride, learnt=learnt, shortest=shortest, heard=heard)
         if ahead < 0 or max(learnt, shortest) > window:
             raise ConfigError(
                 f"learnt={learnt}, shortest={shortest}, ahead={ahead}: the first two may not exceed the window of "
@@ -91,12 +93,13 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
             )
         self.window, self.learnt, self.ahead, self.shortest, self.stride = window, learnt, ahead, shortest, stride
         self.source = SplitFrames(store, split, streams=streams, preload=preload, max_preload_bytes=max_preload_bytes)
-        self._counted = tuple(self.source.counted(video) for video in range(len(self.source.records)))
+        videos = range(len(self.source.records))
+        self._counted = tuple(self.source.counted(video, heard=heard) for video in videos)
         self._clips = self._cut(0)
         if not len(self._clips):
             longest = max(record.frames for record in self.source.records)
             raise DataError(
-                f"{store.path}: split {split!r} has no clip of {shortest} frames to learn from "
+                f"{store.path}: split {split!r} has no clip of {max(shortest, heard)} frames to learn from "
                 f"(its longest video has {longest}): use a smaller window or other data"
             )
 
@@ -158,13 +161,14 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
         context: Frames before a span that its answers depend on.
         ahead: Frames K after each frame that have labels.
         every: Whether spans without any frame with loss are kept, for models that go on from span to span.
+        heard: Frames of a video, its own included, that a frame with loss comes after.
         streams: Streams to join, in this order; none for all.
         preload: Whether to keep the features in memory.
         max_preload_bytes: Features that take more than this stay in the file.
         seed: Seed of the cuts; see `set_epoch`.
 
     Raises:
-        ConfigError: If ``length`` is not positive, or ``context``, ``ahead`` or ``seed`` is negative.
+        ConfigError: If ``length`` or ``heard`` is not positive, or ``context``, ``ahead`` or ``seed`` is negative.
         DataError: If the split holds no video, or only frames of the ignored class.
 
     Example:
@@ -190,19 +194,26 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
         context: int,
         ahead: int = 0,
         every: bool = False,
+        heard: int = 1,
         streams: Sequence[str] | None = None,
         preload: bool = True,
         max_preload_bytes: int = DEFAULT_PRELOAD_BYTES,
         seed: int = 0,
     ) -> None:
-        _check_positive(length=length)
+        _check_positive(length=length, heard=heard)
         if min(context, ahead, seed) < 0:
             raise ConfigError(f"context={context}, ahead={ahead}, seed={seed}: none may be negative")
         self.length, self.context, self.ahead, self.every, self.seed = length, context, ahead, every, seed
         self.source = SplitFrames(store, split, streams=streams, preload=preload, max_preload_bytes=max_preload_bytes)
-        self._counted = tuple(self.source.counted(video) for video in range(len(self.source.records)))
+        videos = range(len(self.source.records))
+        self._counted = tuple(self.source.counted(video, heard=heard) for video in videos)
         self._spans = self._cut([0] * len(self._counted))
         if not any(counted.any() for counted in self._counted):
+            if heard > 1:
+                raise DataError(
+                    f"{store.path}: split {split!r} has no frame to learn from that comes after {heard - 1} others: "
+                    "learn from earlier ones, or use other data"
+                )
             raise DataError(
                 f"{store.path}: split {split!r} has only frames of the ignored class "
                 f"{store.class_names[store.ignored or 0]!r}: nothing to learn from, use other data"

@@ -133,6 +133,11 @@ class OnlineModel(nn.Module, ABC):
         return self.window
 
     @property
+    def learns_starts(self) -> bool:
+        """Whether `learn_start` takes clips of which one frame exists; if not, `shortest_clip` frames have to."""
+        return True
+
+    @property
     def frames_ahead(self) -> int:
         """How many frames ahead K it predicts; 0 if none."""
         return 0
@@ -193,3 +198,24 @@ class OnlineModel(nn.Module, ABC):
             first_frame: ``(B,) int64`` index of each row's first frame in its stream; 0 if not given.
         """
         return LearningAnswers(self(frames, first_frame))
+
+    def learn_start(self, clip: Tensor, first_frame: Tensor) -> LearningAnswers:
+        """Answer the newest frame of clips that may begin before their recording does, as a step answers it.
+
+        Recordings that are shorter than the window, and the starts of others, are learnt from so. This runs the clips
+        by how many of their frames exist; models that can mask the others override it.
+
+        Args:
+            clip: ``(B, n, D)``, n at most N. Frames before frame 0 do not exist, and are zeros; the last one exists.
+            first_frame: ``(B,) int64`` index in its recording of each clip's first frame, negative where the clip
+                begins before it.
+        """
+        if self.shortest_clip < self.window:
+            return self.learn_clip(clip, first_frame)
+        missing = (-first_frame).clamp(min=0)
+        rows = [(missing == count).nonzero().squeeze(1) for count in missing.unique().tolist()]
+        answers = [
+            self.learn_clip(clip[part, int(missing[part[0]]) :], first_frame[part].clamp(min=0)).now[:, -1:]
+            for part in rows
+        ]
+        return LearningAnswers(torch.cat(answers)[torch.cat(rows).argsort()])

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from coadtr.layers import ContinualEncoder, require_sequence
+from coadtr.models.base import LearningAnswers
 from coadtr.models.continual import ContinualConfig, ContinualModel
 
 __all__ = ["CoOadTR", "CoOadTRConfig"]
@@ -71,3 +73,14 @@ class CoOadTR(ContinualModel):
         """
         require_sequence(clip, self.input_dim, "CoOadTR.answer_clip", longest=self.window)
         return self.classify(self.encoder.answer_clip(self.embed(clip, first_frame)))
+
+    def learn_start(self, clip: Tensor, first_frame: Tensor) -> LearningAnswers:
+        """Answer the newest frame of clips that may begin before their recording does, all in one pass.
+
+        Raises:
+            ShapeError: If ``clip`` is not ``(B, n, D)``.
+        """
+        require_sequence(clip, self.input_dim, "CoOadTR.learn_start", longest=self.window)
+        exists = torch.arange(clip.shape[1], device=clip.device) + first_frame.unsqueeze(1) >= 0
+        answered = self.classify(self.encoder.answer_clip(self.embed(clip, first_frame), exists))
+        return LearningAnswers(answered.unsqueeze(1))

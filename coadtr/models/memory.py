@@ -138,6 +138,11 @@ class MemoryModel(OnlineModel):
         return self.work_frames
 
     @property
+    def learns_starts(self) -> bool:
+        """No: the work memory is full in training."""
+        return False
+
+    @property
     def compression(self) -> MemoryAttention:
         """The attention of the first queries to the long memory."""
         return self.compress.layer(0).cross_attention

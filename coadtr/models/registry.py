@@ -40,10 +40,15 @@ MODELS: dict[str, tuple[type[ModelConfig], type[OnlineModel]]] = {
 }
 """Kind of model to its settings and its class."""
 
+# The encoder of the online audio classification; 192 positions because the published code takes the width for P.
+_AUDIO = {"window": 120, "embed_dim": 192, "num_heads": 16, "ff_dim": 192, "positions": "learned", "num_positions": 192}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "cooadtr_b1": {"kind": "cooadtr", "depth": 1},
     "cooadtr_b2": {"kind": "cooadtr", "depth": 2},
     "cooadtr_b3": {"kind": "cooadtr", "depth": 3},
+    "cotransformer_b1": {"kind": "cooadtr", "depth": 1, **_AUDIO},
+    "cotransformer_b2": {"kind": "cooadtr", "depth": 2, **_AUDIO},
     "grab": {"kind": "grab"},
     "deepcot": {"kind": "deepcot", "depth": 2},
     "deepcot_soft": {"kind": "deepcot", "depth": 2, "attention": "soft"},

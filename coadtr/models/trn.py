@@ -280,6 +280,10 @@ class TRN(OnlineModel):
         """
         return self.learn_clip(clip, first_frame).now[:, -1]
 
+    def learn_start(self, clip: Tensor, first_frame: Tensor) -> LearningAnswers:
+        """Answer all frames of clips that may begin before their recording does."""
+        return self.learn_clip(clip, first_frame)
+
 
 Run = tuple[Tensor, Tensor, TRNState]
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, default_collate
 
 from coadtr.data import NO_LOSS
 from coadtr.training.settings import mix_seed
 
-__all__ = ["OrNothing", "RankBatches"]
+__all__ = ["OrNothing", "RankBatches", "trimmed"]
 
 Sample = dict[str, Tensor]
 
@@ -78,3 +78,41 @@ class OrNothing(Dataset[Sample]):
             elif name.endswith("mask"):
                 empty[name] = torch.zeros_like(value)
         return empty
+
+
+def trimmed(samples: Sequence[Sample]) -> Sample:
+    """Make a batch of samples, without the frames at either end that no sample of it has.
+
+    Recordings are short beside the window and the span, and most of a batch would be padding. The answers that are
+    learnt do not change: no frame looks ahead, and frames before a recording's first are not attended.
+
+    Args:
+        samples: Clips that begin before their recording does, or spans that end after it.
+
+    Returns:
+        The batch: frames ``(B, n, D)``, labels as before or ``(B, n)`` of spans.
+
+    Example:
+        >>> frames, first = torch.ones(4, 1), torch.tensor(0)
+        >>> span = {"frames": frames, "first_frame": first, "labels": torch.tensor([2, 2, NO_LOSS, NO_LOSS])}
+        >>> batch = trimmed([span, span])
+        >>> batch["frames"].shape, batch["labels"].tolist()
+        (torch.Size([2, 2, 1]), [[2, 2], [2, 2]])
+        >>> clip = {"frames": frames, "first_frame": first - 3, "labels": torch.tensor([2])}
+        >>> batch = trimmed([clip, clip])
+        >>> batch["frames"].shape, batch["first_frame"].tolist()
+        (torch.Size([2, 1, 1]), [0, 0])
+    """
+    batch: Sample = default_collate(list(samples))
+    length, first = batch["frames"].shape[1], batch["first_frame"]
+    start = int((-first).clamp(min=0).min())
+    stop = length
+    if batch["labels"].shape[1] == length:
+        carries = batch["mask"] if "mask" in batch else batch["labels"] != NO_LOSS
+        places = carries.any(0).nonzero()
+        stop = int(places.max()) + 1 if len(places) else 1
+        start = min(start, stop - 1)
+    for name, value in batch.items():
+        if name not in ("first_frame", "video") and value.shape[1] == length:
+            batch[name] = value[:, start:stop]
+    return batch | {"first_frame": first + start}

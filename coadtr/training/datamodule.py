@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from coadtr.data import ClipDataset, FeatureStore, SequenceDataset
+from coadtr.errors import ConfigError
 from coadtr.models import OnlineModel
-from coadtr.training.batches import OrNothing, RankBatches
+from coadtr.training.batches import OrNothing, RankBatches, trimmed
 from coadtr.training.settings import TrainingSettings
+from coadtr.types import Task
 
 __all__ = ["FeatureDataModule"]
 
@@ -36,6 +38,10 @@ class FeatureDataModule(LightningDataModule):
         sequences: Train on spans with a loss on every frame, not on clips with a loss on the last frames.
         settings: Batch size, span length, seed and workers.
         streams: Streams to join, in this order; None for all.
+        task: ``"audio"`` learns whole recordings, shorter ones than the window too, from ``shortest_clip`` frames on.
+
+    Raises:
+        ConfigError: If ``shortest_clip`` is above the window of a model that is trained on clips.
     """
 
     def __init__(
@@ -46,9 +52,12 @@ class FeatureDataModule(LightningDataModule):
         sequences: bool,
         settings: TrainingSettings,
         streams: Sequence[str] | None = None,
+        task: Task = "oad",
     ) -> None:
         super().__init__()
         self.settings = settings
+        self.recordings = task == "audio"
+        heard = settings.shortest_clip if self.recordings else 1
         preload = settings.preload_mib * 2**20
         self.training: ClipDataset | SequenceDataset
         if sequences:
@@ -60,6 +69,7 @@ class FeatureDataModule(LightningDataModule):
                 ahead=model.frames_ahead,
                 streams=streams,
                 seed=settings.seed,
+                heard=heard,
                 max_preload_bytes=preload,
             )
         else:
@@ -69,7 +79,8 @@ class FeatureDataModule(LightningDataModule):
                 window=model.window,
                 learnt=model.frames_learnt,
                 ahead=model.frames_ahead,
-                shortest=model.shortest_clip,
+                shortest=self._shortest(model),
+                heard=heard,
                 stride=settings.stride,
                 streams=streams,
                 max_preload_bytes=preload,
@@ -83,6 +94,15 @@ class FeatureDataModule(LightningDataModule):
             streams=streams,
             max_preload_bytes=preload,
         )
+
+    def _shortest(self, model: OnlineModel) -> int:
+        """Return how many frames of its video the shortest clip holds."""
+        if not self.recordings or not model.learns_starts:
+            return model.shortest_clip
+        wanted = self.settings.shortest_clip
+        if wanted > model.window:
+            raise ConfigError(f"shortest_clip={wanted} is above the window of {model.window} frames: use fewer")
+        return wanted
 
     @property
     def _ranks(self) -> tuple[int, int]:
@@ -102,7 +122,8 @@ class FeatureDataModule(LightningDataModule):
             ranks=ranks,
         )
         workers = self.settings.workers
-        return DataLoader(OrNothing(self.training), batch_sampler=batches, num_workers=workers)
+        collate = trimmed if self.recordings else None
+        return DataLoader(OrNothing(self.training), batch_sampler=batches, num_workers=workers, collate_fn=collate)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Make the loader of this process's validation spans, one at a time: memory is bounded for clip models too."""

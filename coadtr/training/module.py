@@ -19,10 +19,12 @@ from coadtr.scoring import Head, probabilities
 from coadtr.training.augmentation import Augmentation
 from coadtr.training.losses import FrameLoss
 from coadtr.training.settings import TrainingSettings, mix_seed
+from coadtr.types import Task
 
-__all__ = ["MONITOR", "DetectionModule"]
+__all__ = ["CLIP_ACCURACY", "MONITOR", "DetectionModule"]
 
 MONITOR = "val_mAP"
+CLIP_ACCURACY = "val_clip_accuracy"
 
 Learn = Callable[[Tensor, Tensor], LearningAnswers]
 
@@ -51,6 +53,8 @@ class DetectionModule(LightningModule):
         class_names: Names of the classes.
         background: Index of the background class, or None.
         ignored: Index of the class that is never scored, or None.
+        task: ``"audio"`` learns the starts of recordings from clips too, and logs how many recordings are right at
+            their end.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class DetectionModule(LightningModule):
         class_names: tuple[str, ...],
         background: int | None,
         ignored: int | None,
+        task: Task = "oad",
     ) -> None:
         super().__init__()
         self.model = model
@@ -73,7 +78,9 @@ class DetectionModule(LightningModule):
         self.sequences = sequences
         self.ignored = ignored
         self.augment = Augmentation(settings.augmentation, model.num_classes)
-        learn: Learn = model.learn_sequence if sequences else model.learn_clip
+        self.task = task
+        clips: Learn = model.learn_start if task == "audio" else model.learn_clip
+        learn: Learn = model.learn_sequence if sequences else clips
         self.learn: Learn = torch.compile(learn) if settings.compile else learn
         self._state: Any = None
         self._spans: list[_Span] = []
@@ -186,6 +193,8 @@ class DetectionModule(LightningModule):
         self._score = mean_average_precision(per_class)
         self.log("val_loss", sum(span.loss for span in spans) / max(1, len(labels)), prog_bar=True)
         self.log(MONITOR, self._score, prog_bar=True)
+        if self.task == "audio":
+            self.log(CLIP_ACCURACY, _right_at_the_end(spans), prog_bar=True)
 
     def _gathered(self) -> list[_Span]:
         if self.trainer.world_size == 1:
@@ -202,6 +211,12 @@ class DetectionModule(LightningModule):
         """Make the optimiser; its learning rate is set anew before each batch."""
         made = torch.optim.Adam if self.settings.optimizer == "adam" else torch.optim.AdamW
         return made(self.model.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
+
+
+def _right_at_the_end(spans: list[_Span]) -> float:
+    """Return the share of recordings whose last frame is answered right; spans come in their order."""
+    last = {span.video: span for span in spans}
+    return float(np.mean([span.logits[-1].argmax() == span.labels[-1] for span in last.values()]))
 
 
 def _with_loss(batch: dict[str, Tensor]) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 
+from coadtr.training.module import CLIP_ACCURACY, MONITOR
+
 __all__ = ["EpochBar", "EpochLines", "opening_line"]
 
 
@@ -41,7 +43,8 @@ class EpochLines(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say losses and, if the epoch was validated, its score."""
         del pl_module
-        names = ("train_loss", "val_loss", "val_mAP") if self._validated else ("train_loss",)
+        validated = ("val_loss", MONITOR, CLIP_ACCURACY) if self._validated else ()
+        names = ("train_loss", *validated)
         self._validated = False
         if not trainer.is_global_zero:
             return

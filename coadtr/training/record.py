@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from coadtr.checkpoint import CheckpointSpec
-from coadtr.data import FeatureStore
+from coadtr.data import FeatureStore, check_recordings
 from coadtr.errors import ConfigError
 from coadtr.models import config_from_dict
 from coadtr.training.settings import TrainingSettings
+from coadtr.types import TASKS
 
 __all__ = ["describe_run", "last_epoch", "mark_finished", "read_run", "settle_run", "spec_of_run"]
 
@@ -21,7 +22,11 @@ RECORD = "run.json"
 
 
 def describe_run(
-    store: FeatureStore, model: Mapping[str, Any], settings: TrainingSettings, streams: Sequence[str] | None
+    store: FeatureStore,
+    model: Mapping[str, Any],
+    settings: TrainingSettings,
+    streams: Sequence[str] | None,
+    task: str | None = None,
 ) -> dict[str, Any]:
     """Write down all that decides the result of a run.
 
@@ -30,6 +35,7 @@ def describe_run(
         model: Settings of the model without ``input_dim`` and ``num_classes``.
         settings: How to train.
         streams: Feature streams to use, in this order; None for all.
+        task: ``"oad"`` or ``"audio"``; None for what the store says.
 
     Returns:
         A JSON object.
@@ -38,8 +44,18 @@ def describe_run(
         ConfigError: If a setting is out of range.
         DataError: If the store has no training or validation videos, or not the wanted streams.
     """
+    chosen = store.task if task is None else task
+    if chosen not in TASKS:
+        raise ConfigError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
+    if chosen != "audio" and settings.shortest_clip != 1:
+        raise ConfigError(
+            f"shortest_clip={settings.shortest_clip} is of whole recordings, and task={chosen} has a class a frame: "
+            "use shortest_clip=1"
+        )
     for split in ("train", "validation"):
         store.videos(split)
+        if chosen == "audio":
+            check_recordings(store, split)
     used = {name: store.streams[name] for name in store.check_streams(streams)}
     config = config_from_dict({**model, "input_dim": sum(used.values()), "num_classes": len(store.class_names)})
     known = {name: told for name, told in store.extractors.items() if name in used}
@@ -60,6 +76,8 @@ def describe_run(
             "rate_hz": store.rate_hz("train"),
             "head": "sigmoid" if store.label_kind == "multi-hot" else "softmax",
             **({"extractors": known} if known else {}),
+            # As in checkpoints: the records of earlier versions have none.
+            **({"task": chosen} if chosen != "oad" else {}),
         },
     }
 
@@ -81,6 +99,7 @@ def spec_of_run(run: Mapping[str, Any], path: Path) -> CheckpointSpec:
             rate_hz=data["rate_hz"],
             head=data["head"],
             extractors=data.get("extractors", {}),
+            task=data.get("task", "oad"),
         )
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{path / RECORD} is damaged ({error!r}): train again in another folder") from error

@@ -67,6 +67,7 @@ def train(
     out: str | Path,
     *,
     streams: Sequence[str] | None = None,
+    task: str | None = None,
     resume: bool = True,
     command: str = "",
     progress: bool = True,
@@ -84,6 +85,8 @@ def train(
         settings: How to train.
         out: Folder of the run.
         streams: Feature streams to use, in this order; None for all.
+        task: ``"oad"``: the class of each frame; ``"audio"``: of each recording, which has one class; None for what the
+            store says.
         resume: Go on with an interrupted run in ``out``; if false, refuse a folder that holds one.
         command: Command line to keep with the checkpoint.
         progress: Show progress bars.
@@ -101,7 +104,7 @@ def train(
     out = Path(out)
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    run = describe_run(store, model, settings, streams)
+    run = describe_run(store, model, settings, streams, task)
     module, data = _prepare(store, run, settings, streams)
     watch = EpochBar(leave=True) if progress else EpochLines(say)
     trainer = make_trainer(settings, out, [watch, *callbacks], progress=progress)
@@ -137,7 +140,8 @@ def _prepare(
         head=run["data"]["head"],
         ignored=store.ignored,
     )
-    data = FeatureDataModule(store, model=detector, sequences=sequences, settings=settings, streams=streams)
+    task = run["data"].get("task", "oad")
+    data = FeatureDataModule(store, model=detector, sequences=sequences, settings=settings, streams=streams, task=task)
     if detector.config.normalise:
         mean, deviation = feature_statistics(store, "train", streams)
         detector.inputs.set_statistics(torch.from_numpy(mean), torch.from_numpy(deviation))
@@ -149,6 +153,7 @@ def _prepare(
         class_names=store.class_names,
         background=store.background,
         ignored=store.ignored,
+        task=task,
     )
     return module, data
 

@@ -47,6 +47,8 @@ class TrainingSettings:
         batch_size: Clips, or spans, in a batch of one process.
         accumulate: Batches whose gradients are averaged for one step of the optimiser.
         sequence_length: Frames with loss in a span.
+        shortest_clip: Frames of a recording that have to be heard before its class is learnt; there is no
+            loss before. Of the task ``audio`` alone.
         stride: Frames from one clip to the next; with a stride s, an epoch learns from every s-th clip, and the next
             epoch from the clips one frame on.
         optimizer: ``"adam"`` (weight decay is added to the gradient, as OadTR and CoOadTR have it) or ``"adamw"``
@@ -91,6 +93,7 @@ class TrainingSettings:
     batch_size: int = 128
     accumulate: int = 1
     sequence_length: int = 512
+    shortest_clip: int = 1
     stride: int = 1
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = 1e-4
@@ -122,7 +125,7 @@ class TrainingSettings:
             if not isinstance(getattr(self, name), kind):
                 raise ConfigError(f"{name} must be of {kind.__name__}, got {getattr(self, name)!r}")
         check_at_least(self, 1, "max_epochs", "batch_size", "accumulate", "sequence_length", "stride", "step_epochs")
-        check_at_least(self, 1, "validate_every", "devices", "nodes")
+        check_at_least(self, 1, "shortest_clip", "validate_every", "devices", "nodes")
         whole = ("seed", "workers", "preload_mib", "patience")
         check_at_least(self, 0, *whole)
         for name in whole:

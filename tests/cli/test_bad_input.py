@@ -155,7 +155,7 @@ def test_an_empty_split_is_named(workplace: Path) -> None:
     refuse(*REPLAY, "split=tests", folder=workplace, code=1, names=("'tests'",))
     train = ("train", *SMALL, "dataset.path=data.h5", "out=new")
     refuse(*train, folder=workplace, code=1, names=("data.h5", "'validation'"))
-    refuse(*train, "dataset.streams=[imu,flow]", folder=workplace, code=1, names=("'validation'",))
+    refuse(*train, "features.streams=[imu,flow]", folder=workplace, code=1, names=("'validation'",))
 
 
 def test_a_protocol_that_scores_nothing_is_refused(workplace: Path) -> None:

@@ -60,7 +60,7 @@ def test_exercises_are_imported_and_inspected(tmp_path: Path) -> None:
 
 
 def test_training_writes_a_run_and_says_how_to_replay_it(workplace: Path) -> None:
-    call = ("train", *SMALL, "dataset.path=data.h5", "out=2024", "trainer.max_epochs=1", "dataset.streams=gyro")
+    call = ("train", *SMALL, "dataset.path=data.h5", "out=2024", "trainer.max_epochs=1", "features.streams=gyro")
     out = succeed(*call, folder=workplace)
     lines = out.splitlines()
     assert lines[0].startswith("training cooadtr of depth 1")

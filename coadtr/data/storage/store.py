@@ -15,6 +15,7 @@ from coadtr.data.storage.opening import read_header, read_records
 from coadtr.data.storage.reading import SpanReader
 from coadtr.data.storage.verify import stream_faults
 from coadtr.errors import DataError
+from coadtr.types import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from coadtr.data.storage.schema import LabelKind, Labels, VideoRecord
+    from coadtr.types import Task
 
 __all__ = ["FeatureStore"]
 
@@ -120,6 +122,19 @@ class FeatureStore:
     def extractors(self) -> dict[str, dict[str, str]]:
         """What made the features of each stream (``backbone``, ``weights``, ...), as far as it is known."""
         return extractors_of(self._header.attributes)
+
+    @property
+    def task(self) -> Task:
+        """What the data are for, as their attribute ``task`` says: ``'audio'`` if each video is of one class.
+
+        Raises:
+            DataError: If the attribute is none of the tasks.
+        """
+        found = self._header.attributes.get("task", "oad")
+        for task in TASKS:
+            if task == found:
+                return task
+        raise DataError(f"{self.path}: attribute 'task' is {found!r}: it must be one of {schema.listing(TASKS)}")
 
     @property
     def label_kind(self) -> LabelKind:
