@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, TypeAlias, get_args
 from coadtr.cli.naming import named_in_full
 from coadtr.cli.settings import counts, fill, group, of_kind, one_of, text, whether, whole
 from coadtr.errors import ConfigError
-from coadtr.evaluation import CausalSmoothing, DetailSettings, find_protocol
+from coadtr.evaluation import CausalSmoothing, ClipSettings, DetailSettings, find_protocol
 from coadtr.layers import Backend, Precision
 
 __all__ = ["ReplaySettings"]
@@ -34,6 +34,7 @@ class ReplaySettings:
         anticipation: Whether to score what the model expects in the frames to come.
         audit: Whether to audit the detector for causality first.
         details: How the further figures are made.
+        clips: How whole recordings are scored, by a checkpoint of the task ``audio``.
         timed: Whether latency is measured; if not, the report holds nothing that differs from run to run.
         warmup: Steps before the clock runs.
         steps: Steps that are timed; 0 where none is.
@@ -51,6 +52,7 @@ class ReplaySettings:
     anticipation: bool = False
     audit: bool = False
     details: DetailSettings = field(default_factory=DetailSettings)
+    clips: ClipSettings = field(default_factory=ClipSettings)
     timed: bool = True
     warmup: int = 200
     steps: int = 1000
@@ -102,6 +104,7 @@ class ReplaySettings:
             anticipation=whether(settings, "anticipation"),
             audit=whether(settings, "audit"),
             details=fill(DetailSettings, settings, "details"),
+            clips=fill(ClipSettings, settings, "clips"),
             timed=timed,
             warmup=whole(latency, "latency.warmup", least=0) if timed else 0,
             steps=whole(latency, "latency.steps", least=1) if timed else 0,

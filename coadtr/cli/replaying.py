@@ -24,7 +24,7 @@ import coadtr
 from coadtr.checkpoint import Checkpoint
 from coadtr.cli.replay_settings import ReplaySettings
 from coadtr.cli.settings import command_line
-from coadtr.data import FeatureStore, ScoreJournal, VideoScores
+from coadtr.data import FeatureStore, ScoreJournal, VideoScores, check_recordings
 from coadtr.errors import ConfigError, DataError
 from coadtr.evaluation import (
     Ranks,
@@ -34,8 +34,10 @@ from coadtr.evaluation import (
     audit_causality,
     build_origin,
     build_report,
+    evaluate_clips,
     evaluate_details,
     evaluate_scores,
+    feature_seconds,
     group_videos,
     measure_cost,
     published_macs,
@@ -80,6 +82,8 @@ class ReplayTask:
         )
         if wanted.anticipation and not getattr(checkpoint.model, "frames_ahead", 0):
             raise ConfigError(f"{spec.model.kind} does not predict ahead: replay with anticipation=false")
+        if spec.task == "audio":
+            check_recordings(store, wanted.split)
         self.records = store.videos(wanted.split)
         self.running = self._running()
 
@@ -245,6 +249,7 @@ class ReplayTask:
             {
                 **evaluate_scores(videos, **classes, protocol=wanted.protocol, window=model.window),
                 **evaluate_details(videos, **classes, settings=wanted.details),
+                "clips": None if spec.task != "audio" else self._clips(videos),
                 "smoothing": None if wanted.smoothing is None else wanted.smoothing.to_dict(),
                 "mode": "step" if wanted.chunk == 1 else "chunk",
                 "audit": audit,
@@ -259,6 +264,14 @@ class ReplayTask:
             step=how,
             macs_per_frame_published=published,
             origin=self._origin(),
+        )
+
+    def _clips(self, videos: Sequence[VideoScores]) -> dict[str, Any]:
+        """Score the recordings, at the times at which their features are complete."""
+        first = [feature_seconds(record) for record in self.checkpoint.spec.extractors.values()]
+        known = [seconds for seconds in first if seconds is not None]
+        return evaluate_clips(
+            videos, first_s=max(known, default=None), clips=self.wanted.clips, settings=self.wanted.details
         )
 
     def _origin(self) -> dict[str, Any]:

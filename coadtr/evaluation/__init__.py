@@ -25,7 +25,7 @@ from coadtr.evaluation.cost import (
     throughput,
     weights_bytes,
 )
-from coadtr.evaluation.details import DetailSettings, evaluate_details
+from coadtr.evaluation.details import ClipSettings, DetailSettings, evaluate_clips, evaluate_details, feature_seconds
 from coadtr.evaluation.groups import group_videos, share_groups
 from coadtr.evaluation.metrics import (
     accuracy,
@@ -42,7 +42,12 @@ from coadtr.evaluation.protocols import (
     find_protocol,
     scored_frames,
 )
-from coadtr.evaluation.published_cost import published_macs, published_macs_by_block, published_parameters
+from coadtr.evaluation.published_cost import (
+    published_clip_macs,
+    published_macs,
+    published_macs_by_block,
+    published_parameters,
+)
 from coadtr.evaluation.ranks import Ranks
 from coadtr.evaluation.render import render_report
 from coadtr.evaluation.replay import ReplayVideo, replay
@@ -54,6 +59,7 @@ __all__ = [
     "PROTOCOLS",
     "CausalSmoothing",
     "CausalityAudit",
+    "ClipSettings",
     "Cost",
     "DetailSettings",
     "FrameCounts",
@@ -75,10 +81,12 @@ __all__ = [
     "describe_machine",
     "end_to_end_latency",
     "evaluate_answers",
+    "evaluate_clips",
     "evaluate_details",
     "evaluate_scores",
     "executed_macs",
     "executed_macs_by_block",
+    "feature_seconds",
     "find_protocol",
     "group_videos",
     "macs_by_block",
@@ -89,6 +97,7 @@ __all__ = [
     "peak_memory_bytes",
     "per_frame_average_precision",
     "probabilities",
+    "published_clip_macs",
     "published_macs",
     "published_macs_by_block",
     "published_parameters",

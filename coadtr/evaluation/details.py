@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -12,10 +12,12 @@ from coadtr.errors import ConfigError, DataError
 from coadtr.evaluation.metrics import (
     HORIZONS_S,
     OFFSETS_S,
+    ClipAnswer,
     action_starts,
     anticipation_average_precision,
     bootstrap_precision,
     calibration_error,
+    clip_scores,
     detect_starts,
     detection_delay,
     point_average_precision,
@@ -28,13 +30,13 @@ from coadtr.evaluation.metrics.delay import FALSE_POSITIVES_PER_HOUR
 from coadtr.evaluation.metrics.videos import kept_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from coadtr.data import VideoScores
 
-__all__ = ["DetailSettings", "evaluate_details"]
+__all__ = ["ClipSettings", "DetailSettings", "evaluate_clips", "evaluate_details", "feature_seconds"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,84 @@ class DetailSettings:
             )
         if not self.false_positives_per_hour >= 0:
             raise ConfigError(f"false_positives_per_hour is {self.false_positives_per_hour}; give a number >= 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSettings:
+    """How whole recordings are scored.
+
+    Attributes:
+        answer: ``"last"``: the class that the newest frame scores highest; ``"mean"``: that of the mean score so far.
+
+    Raises:
+        ConfigError: There is no such answer.
+    """
+
+    answer: ClipAnswer = "last"
+
+    def __post_init__(self) -> None:
+        if self.answer not in get_args(ClipAnswer):
+            raise ConfigError(f"answer must be one of {', '.join(get_args(ClipAnswer))}, got {self.answer!r}")
+
+
+def evaluate_clips(
+    videos: Iterable[VideoScores],
+    *,
+    first_s: float | None = None,
+    clips: ClipSettings | None = None,
+    settings: DetailSettings | None = None,
+) -> dict[str, Any]:
+    """Compute the key ``clips`` of a report: how soon and how surely whole recordings are recognised.
+
+    Args:
+        videos: Recordings of one class each. All frames count, whatever the protocol scores.
+        first_s: Seconds after which frame 0 of a recording is complete; None for the time of a frame.
+        clips: How they are scored; the defaults if None.
+        settings: How the interval is made; the defaults if None.
+
+    Returns:
+        JSON-ready values, as `coadtr.evaluation.metrics.ClipScores` has them.
+
+    Raises:
+        DataError: A recording has several classes, or no rate.
+        ShapeError: The arrays do not match.
+
+    Example:
+        >>> from coadtr.data import VideoScores
+        >>> one = VideoScores("v", np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([1, 1]), np.array([True, True]), 5.0)
+        >>> evaluate_clips([one])["by_seconds"]["accuracy_all"][-1]
+        1.0
+    """
+    wanted, made = clips or ClipSettings(), settings or DetailSettings()
+    held = list(videos)
+    return clip_scores(
+        [video.labels for video in held],
+        [video.scores for video in held],
+        rates_hz=[math.nan if video.rate_hz is None else video.rate_hz for video in held],
+        first_s=first_s,
+        answer=wanted.answer,
+        resamples=made.resamples,
+        level=made.level,
+        seed=made.seed,
+    ).to_dict()
+
+
+def feature_seconds(record: Mapping[str, str]) -> float | None:
+    """Read how much sound one feature of a log-mel front end takes in, in seconds; None of any other extractor.
+
+    Args:
+        record: What a store says of the extractor of a stream.
+
+    Example:
+        >>> feature_seconds({"window_s": "0.025", "hop_s": "0.01", "patch_frames": "96"})
+        0.975
+    """
+    try:
+        window, hop, frames = (float(record[name]) for name in ("window_s", "hop_s", "patch_frames"))
+    except (KeyError, ValueError):
+        return None
+    seconds = round((frames - 1) * hop + window, 9)
+    return seconds if 0 < seconds < math.inf else None
 
 
 def evaluate_details(

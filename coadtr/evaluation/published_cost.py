@@ -22,7 +22,7 @@ from __future__ import annotations
 from coadtr.errors import ConfigError
 from coadtr.models import CoOadTRConfig, ModelConfig, OadTRConfig, OnlineModel, TransformerConfig
 
-__all__ = ["published_macs", "published_macs_by_block", "published_parameters"]
+__all__ = ["published_clip_macs", "published_macs", "published_macs_by_block", "published_parameters"]
 
 
 def published_macs(config: ModelConfig) -> int:
@@ -99,6 +99,44 @@ def published_parameters(model: OnlineModel) -> int:
         case OadTRConfig() as config:
             return total + config.decoder_queries * config.embed_dim
     return total
+
+
+def published_clip_macs(config: CoOadTRConfig) -> int:
+    """Count the multiply-accumulates of a clip through CoOadTR, as its authors count its regular mode.
+
+    Their counter multiplies the values that enter a layer by the last length of what leaves it, and the continual
+    linear layers have time last: the embedding counts as ``D N N`` and not as ``D N E``, the feed-forward network and
+    the head of the one token that is left as their inputs alone. Attention counts ``2 N E + 2 E`` of the newest token,
+    ``2 N N E + 2 N E`` of all.
+
+    Args:
+        config: Settings of a CoOadTR of one or two blocks.
+
+    Returns:
+        Multiply-accumulates of a clip of N frames.
+
+    Raises:
+        ConfigError: If nothing was published for such a model.
+
+    Source: continual-transformers, ``examples/CoViT.py`` and ``flops`` of its attention; ptflops 0.7.0.
+
+    Example:
+        >>> from coadtr.models import preset
+        >>> published_clip_macs(preset("cotransformer_b1", input_dim=128, num_classes=10))
+        15198459
+    """
+    if not isinstance(config, CoOadTRConfig) or config.depth > 2:
+        raise ConfigError(f"no published way to count a clip of {config.kind}: use the executed count instead")
+    width, hidden, window = config.embed_dim, config.ff_dim, config.window
+    projections = window * _linear(width, 3 * width, bias=config.in_bias)
+    inputs = config.input_dim * window * window + window
+    last = projections + 2 * window * width + 2 * width + _linear(width, width) + (width + 1) + (hidden + 1)
+    head = width + 1
+    if config.depth == 1:
+        return inputs + last + head
+    attention = projections + 2 * window * window * width + 2 * window * width + window * _linear(width, width)
+    feed_forward = window * (_linear(width, hidden) + _linear(hidden, width))
+    return inputs + attention + feed_forward + last + head
 
 
 def _linear(inputs: int, outputs: int, tokens: int = 1, *, bias: bool = True) -> int:

@@ -64,7 +64,7 @@ def _accuracy(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _details(report: Mapping[str, Any]) -> dict[str, str]:
-    rows: dict[str, str] = {}
+    rows = _clips(report)
     if segmental := report["segmental"]:
         f1 = ", ".join(f"{_percent(value)} @{overlap}" for overlap, value in segmental["f1"].items())
         rows["segments"] = f"edit {_percent(segmental['edit'])}, F1 {f1}"
@@ -92,6 +92,24 @@ def _details(report: Mapping[str, Any]) -> dict[str, str]:
             f"no earlier score moved when the future was replaced, at {audit['cuts']} cuts of {audit['videos']} videos"
         )
     return rows
+
+
+def _clips(report: Mapping[str, Any]) -> dict[str, str]:
+    clips = report.get("clips")
+    if not clips:
+        return {}
+    low_high = clips["interval"]
+    within = "" if low_high is None else f" ({100 * low_high[0]:.2f} to {100 * low_high[1]:.2f})"
+    answer = "" if clips["answer"] == "last" else f", answered by the {clips['answer']} score"
+    curve, share = clips["by_seconds"], clips["by_share"]
+    steps = range(3, len(curve["seconds"]), max(1, len(curve["seconds"]) // 6))
+    points = [f"{_percent(curve['accuracy_all'][at])} at {curve['seconds'][at]:g} s" for at in steps]
+    parts = [f"{_percent(share['accuracy'][at])} at {100 * share['share'][at]:g} %" for at in range(1, 9, 2)]
+    return {
+        "recordings": f"{_percent(clips['accuracy'])}{within} right at their end, of {clips['recordings']:,}{answer}",
+        "by time listened": ", ".join(points) or "-",
+        "by share listened": ", ".join(parts) or "-",
+    }
 
 
 def _scored(report: Mapping[str, Any]) -> dict[str, str]:

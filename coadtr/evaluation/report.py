@@ -39,7 +39,7 @@ MACS_UNIT = "multiply-accumulates"
 # Keys that are null where they were not asked for, or cannot be had.
 _DETAILS = (
     *("intervals", "portions", "segmental", "starts", "delay", "calibration", "warmup", "anticipation"),
-    *("smoothing", "mode", "audit"),
+    *("clips", "smoothing", "mode", "audit"),
 )
 _MEASURED = (
     *("parameters", "weights_bytes", "state_bytes_per_stream", "peak_memory_bytes", "step_latency_ms", "throughput"),

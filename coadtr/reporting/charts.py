@@ -24,6 +24,8 @@ __all__ = [
     "all_charts",
     "anticipation",
     "calibration",
+    "clip_shares",
+    "clips",
     "confusion",
     "macs_by_block",
     "map_against_latency",
@@ -66,6 +68,8 @@ def all_charts(runs: Sequence[Run]) -> dict[str, alt.TopLevelMixin]:
             if len(table([run])):
                 charts[f"{name}_{number}" if len(runs) > 1 else name] = chart(run)
     for name, table, many in (
+        ("clips", series.clips, clips),
+        ("clip_shares", series.clip_shares, clip_shares),
         ("warmup", series.warmup, warmup),
         ("portions", series.portions, portions),
         ("starts", series.starts, starts),
@@ -210,6 +214,21 @@ def portions(runs: Sequence[Run]) -> alt.TopLevelMixin:
 def starts(runs: Sequence[Run]) -> alt.TopLevelMixin:
     """Draw the point-level mAP of action starts by the offset allowed."""
     return _lines(runs, series.starts(runs), "offset_s", "offset allowed (s)")
+
+
+def clips(runs: Sequence[Run]) -> alt.TopLevelMixin:
+    """Draw the accuracy over recordings by the time listened; dashed, over those alone that last so long."""
+    table = series.clips(runs)
+    x = alt.X("seconds:Q", title="time listened (s)")
+    lasting = alt.Chart(_data(table.dropna(subset=["going_on"]))).mark_line(strokeWidth=1.5, strokeDash=[5, 3])
+    lasting = lasting.encode(x=x, y=alt.Y("going_on:Q", scale=_SHARE, title="accuracy"), color=_run_colour(runs))
+    return _finish(alt.layer(_line_layer(runs, table, x, "accuracy"), lasting), height=300, title=None)
+
+
+def clip_shares(runs: Sequence[Run]) -> alt.TopLevelMixin:
+    """Draw the accuracy over recordings by the share of them that was listened to."""
+    x = alt.X("share:Q", title="share of the recording listened to (%)")
+    return _finish(_line_layer(runs, series.clip_shares(runs), x, "accuracy"), height=260, title=None)
 
 
 def anticipation(runs: Sequence[Run]) -> alt.TopLevelMixin:

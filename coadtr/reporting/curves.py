@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = [
     "anticipation",
     "calibration",
+    "clip_shares",
+    "clips",
     "confusion",
     "portions",
     "precision_recall",
@@ -260,6 +262,36 @@ def starts(run: Run) -> pd.DataFrame:
     """
     part = run.report["starts"] or {"offsets_s": [], "mAP": []}
     return _numbers({"offset_s": part["offsets_s"], "mAP": part["mAP"]})
+
+
+def clips(run: Run) -> pd.DataFrame:
+    """Return accuracy over recordings by the time listened: ``seconds``, ``accuracy``, ``going_on``, ``recordings``.
+
+    ``accuracy`` is over all recordings, those that ended with their last answer; ``going_on`` over those that last so
+    long, and ``recordings`` how many these are.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> clips(SimpleNamespace(report={"clips": None})).columns.tolist()
+        ['seconds', 'accuracy', 'going_on', 'recordings']
+    """
+    part = (run.report.get("clips") or {}).get("by_seconds") or {}
+    names = {"seconds": "seconds", "accuracy": "accuracy_all", "going_on": "accuracy_going_on"}
+    columns = {name: part.get(key, []) for name, key in (names | {"recordings": "recordings"}).items()}
+    return _numbers(columns)
+
+
+def clip_shares(run: Run) -> pd.DataFrame:
+    """Return accuracy over recordings by the share of them listened to: ``share`` from 0 to 1, ``accuracy``.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> part = {"by_share": {"share": [0.5, 1.0], "accuracy": [0.25, 1.0]}}
+        >>> clip_shares(SimpleNamespace(report={"clips": part}))["accuracy"].tolist()
+        [0.25, 1.0]
+    """
+    part = (run.report.get("clips") or {}).get("by_share") or {}
+    return _numbers({name: part.get(name, []) for name in ("share", "accuracy")})
 
 
 def anticipation(run: Run) -> pd.DataFrame:

@@ -147,6 +147,13 @@ def _described(smoothing: Mapping[str, Any]) -> str:
     return ", ".join([_text(smoothing.get("kind")), *([_text(rest)] if rest else [])])
 
 
+def _clips(report: Mapping[str, Any]) -> _Cell:
+    value, ends = _at(report, "clips.accuracy"), _at(report, "clips.interval")
+    if value is None:
+        return _NONE, ""
+    return f"{100 * value:.1f}", f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}" if ends and None not in ends else ""
+
+
 def _protocol(report: Mapping[str, Any]) -> _Cell:
     name, version = _at(report, "protocol.name"), _at(report, "protocol.version")
     return _text(name), "" if version is None else f"version {version}"
@@ -180,6 +187,7 @@ _HEADLINE: tuple[_Line, ...] = (
     (_ACCURACY, "mcAP (%)", "calibrated: as if half of the frames were positive", _percent("mcAP")),
     (_ACCURACY, "Frame accuracy (%)", "share of frames whose highest score is right", _percent("accuracy")),
     (_ACCURACY, "Mean accuracy of a video (%)", "", _percent("mean_per_video_accuracy")),
+    (_ACCURACY, "Right at the end (%)", "share of the recordings", _clips),
     (_ACCURACY, "Edit score (%)", "order of the segments", _number("segmental.edit", ".1f", 100)),
     (_ACCURACY, "Segmental F1@10 (%)", "overlap of at least 10 %", _number("segmental.f1.10", ".1f", 100)),
     (_ACCURACY, "Segmental F1@25 (%)", "", _number("segmental.f1.25", ".1f", 100)),

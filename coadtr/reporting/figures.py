@@ -78,6 +78,17 @@ _FIGURES: Final = {
         "Confusion",
         "Rows are what the frames show, columns what was answered (the highest score). Each row adds up to 1.",
     ),
+    "clips": (
+        "Accuracy by the time listened",
+        "Listening",
+        "Share of the recordings that are answered right after so many seconds. Solid: of all, those that ended with "
+        "their last answer. Dashed: of those alone that last so long; towards the end these are few.",
+    ),
+    "clip_shares": (
+        "Accuracy by the share listened",
+        "Share",
+        "Share of the recordings that are answered right when this part of each has passed.",
+    ),
     "warmup": (
         "Warm-up",
         "Warm-up",

@@ -17,6 +17,8 @@ __all__ = [
     "anticipation",
     "calibration",
     "class_order",
+    "clip_shares",
+    "clips",
     "confusion",
     "cost",
     "macs_by_block",
@@ -29,7 +31,12 @@ __all__ = [
 ]
 
 FEW_FRAMES: Final = 10  # an accuracy over fewer says little
-_MEASURES: Final = {"train_loss": "training loss", "val_loss": "validation loss", "val_mAP": "validation mAP"}
+_MEASURES: Final = {
+    "train_loss": "training loss",
+    "val_loss": "validation loss",
+    "val_mAP": "validation mAP",
+    "val_clip_accuracy": "validation accuracy at the end",
+}
 
 
 def class_order(runs: Sequence[Run]) -> list[str]:
@@ -128,6 +135,29 @@ def starts(runs: Sequence[Run]) -> pd.DataFrame:
         ['run', 'offset_s', 'mAP']
     """
     return _stack(runs, curves.starts, ["offset_s", "mAP"]).dropna(subset=["mAP"])
+
+
+def clips(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return ``run, seconds, accuracy, going_on, recordings``: whole recordings by the time listened.
+
+    ``accuracy`` is over all recordings, ``going_on`` over the ``recordings`` that last so long.
+
+    Example:
+        >>> list(clips([]))
+        ['run', 'seconds', 'accuracy', 'going_on', 'recordings']
+    """
+    return _stack(runs, curves.clips, ["seconds", "accuracy", "going_on", "recordings"]).dropna(subset=["accuracy"])
+
+
+def clip_shares(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return ``run, share, accuracy``: whole recordings by the per cent of them listened to.
+
+    Example:
+        >>> list(clip_shares([]))
+        ['run', 'share', 'accuracy']
+    """
+    table = _stack(runs, curves.clip_shares, ["share", "accuracy"]).dropna(subset=["accuracy"])
+    return table.assign(share=(100 * table["share"]).astype("float64").round(6))
 
 
 def anticipation(runs: Sequence[Run]) -> pd.DataFrame:

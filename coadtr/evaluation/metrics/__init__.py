@@ -7,6 +7,7 @@ or knows a model. `coadtr.evaluation.metrics.running` has them as torchmetrics c
 from coadtr.evaluation.metrics.accuracy import accuracy
 from coadtr.evaluation.metrics.anticipation import HORIZONS_S, Anticipation, anticipation_average_precision
 from coadtr.evaluation.metrics.calibration import Calibration, calibration_error
+from coadtr.evaluation.metrics.clips import ClipAnswer, ClipScores, clip_scores
 from coadtr.evaluation.metrics.delay import DetectionDelay, detection_delay
 from coadtr.evaluation.metrics.intervals import PrecisionIntervals, bootstrap_mean, bootstrap_precision
 from coadtr.evaluation.metrics.paired import PairedTest, paired_precision_test
@@ -28,6 +29,8 @@ __all__ = [
     "OFFSETS_S",
     "Anticipation",
     "Calibration",
+    "ClipAnswer",
+    "ClipScores",
     "DetectionDelay",
     "MeanOverSeeds",
     "PairedTest",
@@ -45,6 +48,7 @@ __all__ = [
     "bootstrap_precision",
     "calibrated_average_precision",
     "calibration_error",
+    "clip_scores",
     "detect_starts",
     "detection_delay",
     "difference_over_seeds",
