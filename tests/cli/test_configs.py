@@ -36,7 +36,8 @@ EXPERIMENTS = sorted(
     path.relative_to(config_folder() / "experiment").with_suffix("").as_posix()
     for path in (config_folder() / "experiment").rglob("*.yaml")
 )
-FEATURES = {"anet": (3072, 22), "kinetics": (4096, 22), "exercises": (60, 7)}
+FEATURES = {"anet": (3072, 22), "kinetics": (4096, 22), "exercises": (60, 7), "gtzan": (128, 10)}
+FEATURES |= {"anet_audio": (7168, 22), "kinetics_audio": (8192, 22)}
 
 
 def compose_plain(name: str, *overrides: str) -> dict[str, Any]:
@@ -180,8 +181,8 @@ def test_an_experiment_learns_from_a_batch(
     settings = compose_experiment(experiment)
     wanted = fill(TrainingSettings, settings, "trainer")
     brief = dataclasses.replace(
-        wanted, max_epochs=1, warmup_epochs=min(0.5, wanted.warmup_epochs), accelerator="cpu", workers=0,
-        sequence_length=min(16, wanted.sequence_length),
+        wanted, max_epochs=1, validate_every=1, warmup_epochs=min(0.5, wanted.warmup_epochs), accelerator="cpu",
+        workers=0, sequence_length=min(16, wanted.sequence_length),
     )  # fmt: skip
     dataset, _, name = experiment.partition("/")
     model = shrunk(settings["model"], window=8)

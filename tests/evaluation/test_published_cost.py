@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from coadtr.cli.main import config_folder
 from coadtr.errors import ConfigError
-from coadtr.evaluation import published_macs, published_parameters
+from coadtr.evaluation import executed_macs, published_clip_macs, published_macs, published_parameters
 from coadtr.models import PRESETS, CoOadTRConfig, build_model, preset
 from tests.models.sizes import COUNTED
 
@@ -39,21 +41,49 @@ def test_all_ten_rows_of_the_published_table(shared_reference: Path) -> None:
     assert seen == 10
 
 
-def test_audio_example_of_the_paper() -> None:
-    sizes = {"input_dim": 128, "num_classes": 10, "embed_dim": 192, "ff_dim": 192, "num_heads": 16, "window": 120}
-    assert f"{published_macs(preset('cooadtr_b1', **sizes)) / 1e6:.3f}" == "0.295"
-    assert f"{published_macs(preset('cooadtr_b2', **sizes)) / 1e6:.3f}" == "26.997"
+@pytest.mark.parametrize(
+    ("name", "step", "clip", "size"),
+    [("cotransformer_b1", "0.295", "15.198", 286_282), ("cotransformer_b2", "26.997", "47.385", 508_618)],
+)
+def test_audio_example_of_the_paper(name: str, step: str, clip: str, size: int) -> None:
+    config = preset(name, input_dim=128, num_classes=10)
+    assert isinstance(config, CoOadTRConfig)
+    assert f"{published_macs(config) / 1e6:.3f}" == step
+    assert f"{published_clip_macs(config) / 1e6:.3f}" == clip
+    assert published_parameters(build_model(config)) == size
+
+
+def test_two_blocks_cost_far_less_than_published_as_they_run() -> None:
+    configs = [preset(f"cotransformer_b{depth}", input_dim=128, num_classes=10) for depth in (1, 2)]
+    one, two = (executed_macs(config) / published_macs(config) for config in configs)
+    assert 0.98 < one <= 1.0
+    assert two < 0.65
+
+
+@pytest.mark.parametrize(("features", "told"), [("anet_audio", "13.8"), ("kinetics_audio", "14.8")])
+def test_audio_beside_video_costs_what_the_paper_says(features: str, told: str) -> None:
+    sizes = OmegaConf.to_container(OmegaConf.load(config_folder() / f"features/{features}.yaml"))
+    assert isinstance(sizes, dict)
+    config = preset("cooadtr_b1", **{str(name): value for name, value in sizes.items()})
+    assert f"{published_macs(config) / 1e6:.1f}" == told
+
+
+def test_a_clip_was_counted_of_two_models_alone() -> None:
+    for name in ("cooadtr_b3", "oadtr_b1"):
+        with pytest.raises(ConfigError, match=r"no published way to count a clip of .*oadtr: use the executed count"):
+            published_clip_macs(preset(name, input_dim=8, num_classes=3))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", COUNTED)
 def test_wider_features_cost_their_embedding_and_nothing_else(name: str) -> None:
     narrow, wide = (preset(name, input_dim=dim, num_classes=22) for dim in (3072, 3073))
     tokens = 1 if isinstance(narrow, CoOadTRConfig) else 64
-    assert published_macs(wide) - published_macs(narrow) == tokens * 1024
+    width = narrow.embed_dim
+    assert published_macs(wide) - published_macs(narrow) == tokens * width
 
 
-def test_the_presets_with_a_published_count_are_those_of_the_table() -> None:
-    assert set(COUNTED) == set(ROWS.values())
+def test_the_presets_with_a_published_count_are_those_of_the_tables() -> None:
+    assert set(COUNTED) == {*ROWS.values(), "cotransformer_b1", "cotransformer_b2"}
 
 
 @pytest.mark.parametrize("name", sorted(set(PRESETS) - set(COUNTED)))

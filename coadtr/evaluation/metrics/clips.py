@@ -136,10 +136,10 @@ def clip_scores(
     def right_at(seconds: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return whether the answer of each recording is right at a time of its own."""
         newest = np.floor((seconds - first) * rates + _ROUNDING).astype(np.int64)
-        found = [part[min(at, len(part) - 1)] for part, at in zip(answered, newest.tolist(), strict=True)]
+        found = [part[min(max(at, 0), len(part) - 1)] for part, at in zip(answered, newest.tolist(), strict=True)]
         return (newest >= 0) & (np.array(found) == truth)
 
-    times = clip_times(float(ends.max()))
+    times = clip_times(float(ends.max()), finest=1 / float(rates.max()))
     lasting = [ends + _ROUNDING / rates >= at for at in times]
     right = [right_at(np.full(len(rates), at)) for at in times]
     correct = last == truth
@@ -160,21 +160,22 @@ def clip_scores(
     )
 
 
-def clip_times(longest: float, *, most: int = _MOST_TIMES) -> tuple[float, ...]:
+def clip_times(longest: float, *, finest: float = 0.0, most: int = _MOST_TIMES) -> tuple[float, ...]:
     """Choose the times at which answers are asked for: round steps, and the end of the longest recording.
 
     Args:
         longest: Seconds of the longest recording.
+        finest: Seconds of a frame: no step is shorter.
         most: How many times there may be before the last.
 
     Example:
         >>> clip_times(2.3, most=5)
         (0.5, 1.0, 1.5, 2.0, 2.3)
     """
-    exponent = math.floor(math.log10(longest / most))
-    steps = (size * 10.0**power for power in (exponent, exponent + 1) for size in (1, 2, 5))
-    step = next(step for step in steps if most * step >= longest)
-    count = math.ceil(longest / step - 1e-9) - 1
+    least = max(longest / most, finest) * (1 - _ROUNDING)
+    power = math.floor(math.log10(least))
+    step = next(size * 10.0**power for size in (1, 2, 5, 10) if size * 10.0**power >= least)
+    count = math.ceil(longest / step - _ROUNDING) - 1
     return (*(float(f"{step * (index + 1):.10g}") for index in range(count)), longest)
 
 
