@@ -23,7 +23,9 @@ _CROSSINGS: Final = 32
 _KAISER: Final = 10.0
 # The band that passes, as a part of the lower rate's: what is left is the slope of the filter.
 _PASS: Final = 0.94
-_BLOCK: Final = 8192
+_BLOCK: Final = 16384
+# Outputs of a phase that are too few to be taken together.
+_FEW: Final = 8
 # Taps of all phases. Two rates without a common divisor would need a filter for every sample of a second.
 _MOST_TAPS: Final = 1 << 23
 
@@ -73,6 +75,8 @@ class Resampling:
             ShapeError: If they are no ``(n,)`` floats.
         """
         check_samples(samples)
+        if self._up == self._down:
+            return samples.astype(np.float32)  # a copy
         self._taken += len(samples)
         # The newest input sample that an output may ask for is number taken - 1.
         return self._up_to((self._taken - 1 - self.reach) * self._up // self._down + 1, samples)
@@ -94,8 +98,18 @@ class Resampling:
 
     def _outputs(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         places, phases = np.divmod(numbers * self._down, self._up)
-        windows = sliding_window_view(self._kept, 2 * self.reach + 1)[places - self.reach - self._first]
-        out: NDArray[np.float32] = np.einsum("nk,nk->n", windows, self._filters[phases])
+        windows = sliding_window_view(self._kept, 2 * self.reach + 1)
+        begins = places - self.reach - self._first
+        if len(numbers) < _FEW * self._up:
+            out: NDArray[np.float32] = np.einsum("nk,nk->n", windows[begins], self._filters[phases])
+            return out
+        # Outputs of one phase lie evenly apart, so that their windows need no copy.
+        out = np.empty(len(numbers), np.float32)
+        for place in range(self._up):
+            same = out[place :: self._up]
+            np.einsum(
+                "nk,k->n", windows[begins[place] :: self._down][: len(same)], self._filters[phases[place]], out=same
+            )
         return out
 
 

@@ -33,7 +33,7 @@ COMMANDS = {
     "data synthesize": "make a full-size data set of real labels and simulated features",
     "extract": "make features of videos, with a backbone of your choice",
     "serve": "answer live streams over WebSockets",
-    "live": "detect actions in a camera, an address or a video file while it goes on",
+    "live": "detect actions in a camera, an address or a video file, or classes of sound, while it goes on",
 }
 
 # Commands whose words without a name are the values of one setting: `coadtr report a b` is `coadtr report runs=[a,b]`.

@@ -49,7 +49,7 @@ def test_the_sum_written_out() -> None:
     cutoff = 0.94 * target / source
     half = 32 / cutoff
     for index in (0, 1, 50, 200, len(found) - 1):
-        total = weight = 0.0
+        total, weight = np.float64(0.0), np.float64(0.0)
         at = index * source / target
         for place in range(int(np.ceil(at - half)), int(np.floor(at + half)) + 1):
             away = place - at
