@@ -28,6 +28,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +94,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = {name: write(Path(folder) / f"a.{name}", samples, codec) for name, codec in CODECS.items()}
         ways: dict[str, Callable[[], object]] = {
-            **{f"decode {name}": (lambda path=path: read_audio(path)) for name, path in files.items()},
+            **{f"decode {name}": partial(read_audio, path) for name, path in files.items()},
             "resample": lambda: resample(samples, RATE, TO),
             "resample librosa": lambda: librosa.resample(samples, orig_sr=RATE, target_sr=TO),
             "log-mel": lambda: front_end.features(lower),
@@ -108,7 +110,7 @@ def main() -> None:
                 if number:  # the first round does not count
                     found[name].append(options.seconds / (time.perf_counter() - begun))
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, numpy {np.__version__},")
-    print(f"librosa {librosa.__version__}, PyAV {av.__version__}; seconds of sound per second, median and range")
+    print(f"librosa {version('librosa')}, PyAV {av.__version__}; seconds of sound per second, median and range")
     for name, speeds in found.items():
         print(f"{name:<18}{statistics.median(speeds):8,.0f}   ({min(speeds):,.0f} to {max(speeds):,.0f})")
 

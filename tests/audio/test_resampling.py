@@ -49,13 +49,13 @@ def test_the_sum_written_out() -> None:
     cutoff = 0.94 * target / source
     half = 32 / cutoff
     for index in (0, 1, 50, 200, len(found) - 1):
-        total, weight = np.float64(0.0), np.float64(0.0)
+        total, weight = 0.0, 0.0
         at = index * source / target
         for place in range(int(np.ceil(at - half)), int(np.floor(at + half)) + 1):
             away = place - at
-            tap = np.sinc(cutoff * away) * np.i0(10.0 * np.sqrt(max(0.0, 1 - (away / half) ** 2)))
+            tap = float(np.sinc(cutoff * away)) * float(np.i0(10.0 * np.sqrt(max(0.0, 1 - (away / half) ** 2))))
             weight += tap
-            total += tap * samples[place] if 0 <= place < len(samples) else 0.0
+            total += tap * float(samples[place]) if 0 <= place < len(samples) else 0.0
         assert found[index] == pytest.approx(total / weight, abs=1e-5)
 
 
