@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from coadtr.audio.address import microphone
     from coadtr.audio.decode import AudioReader, read_audio
-    from coadtr.audio.logmel import PRESETS, LogMel, LogMelStream, log_mel_preset
+    from coadtr.audio.logmel import LogMel, LogMelStream
+    from coadtr.audio.presets import PRESETS, log_mel_preset
     from coadtr.audio.resampling import Resampling, resample
 
 __all__ = [
@@ -33,12 +34,12 @@ __all__ = [
 ]
 
 _HOME = {
-    "PRESETS": "logmel",
+    "PRESETS": "presets",
     "AudioReader": "decode",
     "LogMel": "logmel",
     "LogMelStream": "logmel",
     "Resampling": "resampling",
-    "log_mel_preset": "logmel",
+    "log_mel_preset": "presets",
     "microphone": "address",
     "read_audio": "decode",
     "resample": "resampling",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["PRESETS", "LogMel", "LogMelStream", "log_mel_preset"]
+__all__ = ["LogMel", "LogMelStream"]
 
 _KIND: Final = "log-mel"
 # A file could ask for any amount of memory.
@@ -293,29 +293,6 @@ class _Sliding:
         return windows
 
 
-def log_mel_preset(name: str, **changes: Any) -> LogMel:
-    """Return the front end of a name, with changes.
-
-    Args:
-        name: ``vggish`` (64 bands from 125 to 7500 Hz, windows of 25 ms every 10 ms, 16 kHz), ``vggish_patches``
-            (96 such frames joined to a feature, one after the other), or ``telephone`` (8 kHz, up to 3800 Hz).
-        changes: Settings of `LogMel` to change.
-
-    Raises:
-        ConfigError: If the name or a setting is unknown or out of range.
-
-    Example:
-        >>> log_mel_preset("vggish_patches", patch_hop=48).dim
-        6144
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"front_end={name!r}: use one of {', '.join(PRESETS)}")
-    known = [field.name for field in fields(LogMel)]
-    if unknown := sorted(set(changes) - set(known)):
-        raise ConfigError(f"{unknown[0]!r} is no setting of a log-mel front end: use {', '.join(known)}")
-    return replace(PRESETS[name], **changes)
-
-
 _READ: Final[dict[str, Any]] = {"int": int, "float": float, "str": str}
 
 
@@ -328,10 +305,3 @@ def _check_type(name: str, value: object, kind: object) -> None:
 
 def _fft_length(window: int) -> int:
     return 1 << (window - 1).bit_length()
-
-
-PRESETS: Final[dict[str, LogMel]] = {
-    "vggish": LogMel(),
-    "vggish_patches": LogMel(patch_frames=96, patch_hop=96),
-    "telephone": LogMel(rate_hz=8000, high_hz=3800.0),
-}

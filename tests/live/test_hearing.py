@@ -13,8 +13,11 @@ import pytest
 
 from coadtr.audio import LogMel, log_mel_preset, read_audio
 from coadtr.errors import ConfigError, DataError
-from coadtr.live import Block, Ears, LiveDetector, LiveSource, source
+from coadtr.live import AnnotatedVideo, Block, Ears, LiveDetector, LiveSource, PageView, Sight, source
 from coadtr.live.hearing import SoundReader, hears
+from coadtr.live.pipeline import Totals
+from coadtr.live.terminal import summary
+from coadtr.live.told import Labels
 from coadtr.runtime import OnlineDetector
 from tests.audio.writing import chirp, write_sound, write_wav
 from tests.live.looking import Notes, decoder
@@ -194,3 +197,40 @@ def test_a_checkpoint_says_whether_it_hears() -> None:
     assert hears(described.extractors, described.streams)
     assert not hears(described.extractors, {"rgb": 2048})
     assert Ears.of(described, rate_hz=100.0).front_end == log_mel_preset("telephone")
+
+
+class Board:
+    """A board on which no picture may be hung."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+
+    def answer(self, stream: str, text: str) -> None:
+        raise AssertionError("there was none")
+
+    def picture(self, stream: str, time: float, jpeg: bytes) -> None:
+        raise AssertionError("sound has no picture")
+
+    def live(self, stream: str, told: dict[str, Any]) -> None:
+        self.told.append(told)
+
+    def end(self, stream: str, text: str) -> None:
+        self.told.append({"end": text})
+
+    def watched(self, stream: str) -> bool:
+        return True
+
+
+def test_views_do_without_pictures(tmp_path: Path) -> None:
+    board, sight = Board(), Sight(None, 0.5, late=False)
+    page = PageView(board, "door", "microphone:0", Totals(sound=True))
+    page.frame(sight)
+    page.end(())
+    assert board.told[0] == {"source": "microphone:0", "dropped": 0}
+    assert len(board.told) == 2
+    assert summary(Totals(frames=3, sound=True)).startswith("3 blocks, 0 answers")
+    video = AnnotatedVideo(tmp_path / "a.mp4", Labels(("rest", "lift"), None, None))
+    with pytest.raises(ConfigError, match="sound has no picture to write"):
+        video.frame(sight)
+    video.close()
+    assert not list(tmp_path.iterdir())
