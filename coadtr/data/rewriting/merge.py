@@ -100,6 +100,11 @@ def merge_stores(
 def _check_streams(stores: Sequence[FeatureStore]) -> None:
     first, made = stores[0], extractors_of(stores[0].attributes)
     for store in stores[1:]:
+        if store.attributes.get("task") != first.attributes.get("task"):
+            raise DataError(
+                f"{store.path}: its videos are recordings to classify where those of {first.path} are streams, or the "
+                "other way round: merge stores of one kind"
+            )
         if store.streams != first.streams:
             raise DataError(
                 f"{store.path}: has streams {_widths(store)} but {first.path} has {_widths(first)}: take the streams "

@@ -18,7 +18,7 @@ from coadtr.errors import ConfigError, DataError, SourceError
 from tests.data.importers.sounds_source import tone, write_wav
 
 GENRES = ("blues", "jazz", "metal")
-BRIEF = {"front_end": "telephone"}
+BRIEF: dict[str, Any] = {"front_end": "telephone"}
 
 
 @pytest.fixture

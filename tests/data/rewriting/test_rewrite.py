@@ -310,3 +310,14 @@ def test_other_calls_that_are_refused(store: FeatureStore, tmp_path: Path) -> No
         ):
             convert_store(store.path, tmp_path / "b.h5", dtype=dtype)
     assert [path.name for path in tmp_path.iterdir()] == ["store.h5"]
+
+
+def test_recordings_to_classify_are_not_merged_with_streams(tmp_path: Path) -> None:
+    for name, attributes in (("a", {"task": "audio"}), ("b", {})):
+        with StoreWriter(
+            tmp_path / f"{name}.h5", class_names=["x", "y"], streams={"audio": 2}, attributes=attributes
+        ) as writer:
+            writer.add(name, split="test", rate_hz=1, features={"audio": np.ones((3, 2), "f4")}, labels=[0] * 3)
+    with pytest.raises(DataError, match=r"b\.h5: its videos are recordings to classify where those of .*a\.h5"):
+        merge_stores([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
+    assert not (tmp_path / "c.h5").exists()
