@@ -54,6 +54,26 @@ def test_anticipation_is_drawn_where_there_is_some(make_run: Callable[..., Path]
     assert [(row["horizon_s"], row["mAP"]) for row in rows] == [("0.25", "0.4")]
 
 
+def test_recordings_are_drawn_by_the_time_and_the_share_listened(make_run: Callable[..., Path]) -> None:
+    seconds = {
+        "seconds": [0.5, 1.0],
+        "recordings": [9, 4],
+        "accuracy_going_on": [0.5, None],
+        "accuracy_all": [0.5, 0.75],
+    }
+    part = {"recordings": 9, "answer": "last", "accuracy": 0.75, "interval": [0.6, 0.9], "by_seconds": seconds}
+    part |= {"by_share": {"share": [0.1, 1.0], "accuracy": [0.4, 0.75]}}
+    runs = find_runs([make_run("a", changes={"clips": part})])
+    drawn = charts.all_charts(runs)
+    assert set(drawn) >= {"clips", "clip_shares"}
+    assert [(row["share"], row["accuracy"]) for row in _rows(drawn["clip_shares"].to_dict())] == [
+        ("10.0", "0.4"),
+        ("100.0", "0.75"),
+    ]
+    table = next(figure for figure in figures.list_figures(runs, drawn) if figure.key == "clips").tables[0]
+    assert [row[0] for row in table.rows] == ["0.5", "1.0"]
+
+
 def test_bars_show_the_values_of_the_report_best_class_first(make_run: Callable[..., Path]) -> None:
     runs = find_runs([make_run("a"), make_run("b", seed=1)])
     spec = charts.per_class_ap(runs).to_dict()
