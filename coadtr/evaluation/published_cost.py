@@ -101,7 +101,7 @@ def published_parameters(model: OnlineModel) -> int:
     return total
 
 
-def published_clip_macs(config: CoOadTRConfig) -> int:
+def published_clip_macs(config: ModelConfig) -> int:
     """Count the multiply-accumulates of a clip through CoOadTR, as its authors count its regular mode.
 
     Their counter multiplies the values that enter a layer by the last length of what leaves it, and the continual

@@ -158,10 +158,12 @@ def test_presets_carry_the_published_sizes() -> None:
     for name in PRESETS:
         config = preset(name, input_dim=3072, num_classes=22)
         if isinstance(config, CoOadTRConfig | OadTRConfig):
-            assert (config.window, config.embed_dim, config.num_heads, config.ff_dim) == (64, 1024, 8, 1024)
+            sizes = (120, 192, 16, 192) if name.startswith("cotransformer") else (64, 1024, 8, 1024)
+            assert (config.window, config.embed_dim, config.num_heads, config.ff_dim) == sizes
             assert config.dropout == 0.1
             depths[name] = config.depth
-    assert depths == {"cooadtr_b1": 1, "cooadtr_b2": 2, "cooadtr_b3": 3, "oadtr_b1": 1, "oadtr_b2": 2, "oadtr": 3}
+    told = {"cooadtr_b1": 1, "cooadtr_b2": 2, "cooadtr_b3": 3, "oadtr_b1": 1, "oadtr_b2": 2, "oadtr": 3}
+    assert depths == told | {"cotransformer_b1": 1, "cotransformer_b2": 2}
 
 
 def test_an_unknown_preset_is_refused() -> None:

@@ -137,7 +137,8 @@ def clip_scores(
         """Return whether the answer of each recording is right at a time of its own."""
         newest = np.floor((seconds - first) * rates + _ROUNDING).astype(np.int64)
         found = [part[min(max(at, 0), len(part) - 1)] for part, at in zip(answered, newest.tolist(), strict=True)]
-        return (newest >= 0) & (np.array(found) == truth)
+        right: NDArray[np.bool_] = (newest >= 0) & (np.array(found) == truth)
+        return right
 
     times = clip_times(float(ends.max()), finest=1 / float(rates.max()))
     lasting = [ends + _ROUNDING / rates >= at for at in times]

@@ -52,7 +52,7 @@ def test_every_number_is_that_of_the_loop(answer: ClipAnswer, first_s: float | N
 
     def right(at: float, one: tuple[Any, ...]) -> bool:
         label, part, rate, first, end = one
-        return asked(part, rate, first, min(at, end), answer) == label[0]
+        return asked(part, rate, first, min(at, end), answer) == int(label[0])
 
     assert found.seconds[-1] == max(ends)
     for place, at in enumerate(found.seconds):
