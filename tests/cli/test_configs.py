@@ -264,11 +264,12 @@ def test_every_setting_of_a_training_run_is_used(workplace: Path, monkeypatch: p
     assert train.main(OmegaConf.create({})) == 0.5
     assert handed.pop("command") == "coadtr train seed=9"
     assert callable(handed.pop("say"))
-    wanted = {**settings, **settings["dataset"]}
+    wanted = {**settings, **settings["dataset"], **settings["features"]}
     # The name is part of `out`, and the seed is that of the trainer.
     assert wanted["name"] in wanted["out"]
     assert wanted["seed"] == wanted["trainer"]["seed"]
-    assert {name: value for name, value in wanted.items() if name not in ("dataset", "name", "seed")} == handed
+    left_out = ("dataset", "features", "name", "seed")
+    assert {name: value for name, value in wanted.items() if name not in left_out} == handed
 
 
 @pytest.mark.parametrize("layout", IMPORTERS)
