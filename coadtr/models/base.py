@@ -210,7 +210,7 @@ class OnlineModel(nn.Module, ABC):
             first_frame: ``(B,) int64`` index in its recording of each clip's first frame, negative where the clip
                 begins before it.
         """
-        if self.shortest_clip < self.window:
+        if not self.learns_starts or self.shortest_clip < self.window:
             return self.learn_clip(clip, first_frame)
         missing = (-first_frame).clamp(min=0)
         rows = [(missing == count).nonzero().squeeze(1) for count in missing.unique().tolist()]

@@ -245,10 +245,13 @@ class OadTR(OnlineModel):
 
     def learn_clip(self, clip: Tensor, first_frame: Tensor | None = None) -> LearningAnswers:  # noqa: ARG002
         """Answer the last frame of each clip and, where there is a decoder, the frames after it, for training."""
-        answer = self.run_clip(clip)
-        return LearningAnswers(answer.now.unsqueeze(1), None if answer.ahead is None else answer.ahead.unsqueeze(1))
+        return _learnt(self.run_clip(clip))
 
     def learn_start(self, clip: Tensor, first_frame: Tensor) -> LearningAnswers:
         """Answer the newest frame of clips that may begin before their recording does, all in one pass."""
         exists = torch.arange(clip.shape[1], device=clip.device) + first_frame.unsqueeze(1) >= 0
-        return LearningAnswers(self.run_clip(clip, exists).now.unsqueeze(1))
+        return _learnt(self.run_clip(clip, exists))
+
+
+def _learnt(answer: OadTRAnswer) -> LearningAnswers:
+    return LearningAnswers(answer.now.unsqueeze(1), None if answer.ahead is None else answer.ahead.unsqueeze(1))

@@ -15,7 +15,8 @@ import torch
 from coadtr.checkpoint import load
 from coadtr.data import NO_LOSS, ClipDataset, FeatureStore, SequenceDataset, StoreWriter
 from coadtr.errors import ConfigError, DataError
-from coadtr.models import build_model, preset
+from coadtr.models import OnlineModel, build_model, preset
+from coadtr.models.registry import PRESETS
 from coadtr.training import TrainingSettings, train
 from coadtr.training.batches import OrNothing, trimmed
 from coadtr.training.datamodule import FeatureDataModule
@@ -149,25 +150,69 @@ def test_what_does_not_fit_is_refused_before_a_step(recordings: MakeRecordings, 
     assert not (out / "lightning").exists()
 
 
-@pytest.mark.parametrize("name", ["cooadtr_b1", "cooadtr_b2", "cooadtr_b3", "deepcot", "oadtr_b2", "grab", "miniroad"])
-def test_the_starts_of_recordings_are_learnt_as_steps_answer_them(name: str) -> None:
-    sizes: dict[str, Any] = {"embed_dim": 8, "window": 6, "dropout": 0.0}
-    if name in ("cooadtr_b1", "cooadtr_b2", "cooadtr_b3", "deepcot", "oadtr_b2"):
-        sizes |= {"num_heads": 2, "ff_dim": 8}
+SHRUNK: dict[str, Any] = {
+    **{"embed_dim": 8, "hidden_dim": 8, "ff_dim": 8, "num_heads": 2, "window": 8, "normalise": True},
+    **{"dropout": 0.0, "attention_dropout": 0.0, "input_dropout": 0.0, "num_positions": 15, "num_landmarks": 4},
+    **{"decoder_steps": 3, "decoder_queries": 3, "work_frames": 4, "long_stride": 2},
+    **{"long_queries": 3, "memory_queries": 3},
+}
+
+
+def small(name: str, **changes: Any) -> OnlineModel:
+    """Build a preset at a small size."""
+    known = preset(name, input_dim=4, num_classes=3).to_dict()
+    sizes = {key: value for key, value in {**SHRUNK, **changes}.items() if key in known}
     torch.manual_seed(0)
     model = build_model(preset(name, input_dim=4, num_classes=3, **sizes)).double().eval()
-    frames = torch.randn(5, 6, 4, dtype=torch.float64)
-    first = torch.tensor([0, -2, -5, -2, -4])
-    clips = torch.stack(
-        [
-            torch.cat([torch.zeros(-int(at), 4).double(), row[: 6 + int(at)]])
-            for row, at in zip(frames, first, strict=True)
-        ]
-    )
-    with torch.no_grad():
-        found = model.learn_start(clips, first).now[:, -1]
-        for row, at in enumerate(first.tolist()):
+    model.inputs.set_statistics(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([2.0, 1.0, 1.0, 3.0]))
+    return model
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_the_starts_of_recordings_are_learnt_as_steps_answer_them(name: str) -> None:
+    model = small(name)
+    window, learnt = model.window, model.frames_learnt
+    least = 1 if model.learns_starts else model.shortest_clip
+    exist = [window, window - 1, least, 5, least, window - 3]
+    frames = torch.randn(len(exist), window, 4, dtype=torch.float64)
+    samples = []
+    for row, count in zip(frames, exist, strict=True):
+        clip = torch.zeros(window, 4, dtype=torch.float64)
+        clip[window - count :] = row[:count]
+        first, labels = torch.tensor(count - window), torch.zeros(learnt, dtype=torch.int64)
+        samples.append({"frames": clip, "first_frame": first, "labels": labels})
+    for rows in (range(len(exist)), [2, 4], [3, 5]):  # with and without frames that none of the batch has
+        batch = trimmed([samples[row] for row in rows])
+        with torch.no_grad():
+            found = model.learn_start(batch["frames"], batch["first_frame"])
+        assert found.now.shape[:2] == batch["labels"].shape
+        assert model.frames_ahead == (0 if found.ahead is None else found.ahead.shape[2])
+        for place, row in enumerate(rows):
             state = model.init_state(1)
-            for frame in frames[row, : 6 + at]:
-                logits, state = model.step(frame[None], state)
-            torch.testing.assert_close(found[row], logits[0], rtol=0, atol=1e-9)
+            with torch.no_grad():
+                for frame in frames[row, : exist[row]]:
+                    logits, state = model.step(frame[None], state)
+            torch.testing.assert_close(found.now[place, -1], logits[0], rtol=0, atol=1e-9)
+
+
+def test_what_is_ahead_at_the_start_of_a_recording_is_learnt_as_steps_answer_it() -> None:
+    model = small("oadtr")
+    frames = torch.randn(1, 3, 4, dtype=torch.float64)
+    clip = torch.cat([torch.zeros(1, 5, 4, dtype=torch.float64), frames], 1)
+    with torch.no_grad():
+        found = model.learn_start(clip, torch.tensor([-5])).ahead
+        state = model.init_state(1)
+        for frame in frames[0]:
+            _, ahead, state = model.step_ahead(frame[None], state)
+    assert found is not None
+    torch.testing.assert_close(found[:, 0], ahead, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["lstr", "testra"])
+def test_a_window_of_nothing_but_work_memory_learns_recordings(name: str) -> None:
+    model = small(name, work_frames=8)
+    frames = torch.randn(2, 8, 4, dtype=torch.float64)
+    with torch.no_grad():
+        found = model.learn_start(frames, torch.tensor([0, 3])).now
+        torch.testing.assert_close(found, model.learn_clip(frames, torch.tensor([0, 3])).now)
+    assert found.shape == (2, model.frames_learnt, 3)
