@@ -94,7 +94,8 @@ class Augmentation:
     - *Splice* replaces runs of frames by those at the same place of another row, labels too: for videos whose order of
       actions says nothing.
     - *Mixup* adds a share of another row of the batch, frames and labels alike, so labels become shares ``(B, k, C)``
-      with a ``mask``. Frames carry loss where they do in both rows. ``first_frame`` stays that of the row itself.
+      with a ``mask``. Frames carry loss where they do in both rows; those that the other row has not (padding) stay.
+      ``first_frame`` stays that of the row itself.
     - *Interference* mixes runs of frames with as many of another row, in shares drawn evenly, and leaves the labels: a
       model learns to go by what came before where the features fail, as on videos that they never saw.
     - *Masked* frames and channels take each channel's mean over the batch, and nothing is scaled up for them. They keep
@@ -169,7 +170,9 @@ class Augmentation:
         seed = int(torch.randint(2**62, (), generator=generator))
         drawn = np.random.default_rng(seed).beta(self.settings.mixup, self.settings.mixup, rows)
         share = torch.from_numpy(drawn).to(frames.device, torch.float32)
-        mixed = batch | {"frames": _blend(frames, frames[order], share)}
+        real = frames.ne(0).any(-1, keepdim=True)
+        blended = _blend(frames, frames[order], share)
+        mixed = batch | {"frames": torch.where(real & ~real[order], frames, blended)}
         for name, mask_name in (("labels", "mask"), ("ahead_labels", "ahead_mask")):
             if name in batch:
                 shares, mask = self._shares(batch[name], batch.get(mask_name), whole=3 if name == "labels" else 4)

@@ -44,8 +44,8 @@ def splice(batch: dict[str, Tensor], share: float, mean_frames: float, generator
     """Replace runs of frames by those of another row, labels with them.
 
     Rows are cut as by `interfere`; the frames that take a run's place are those at the same place of another row. The
-    frames ahead of one, beyond its run, are no longer those that its labels tell of: they lose their loss. A single row
-    stays as it is.
+    frames ahead of one, beyond its run, are no longer those that its labels tell of: they lose their loss. Where the
+    other row has padding alone (frames that are all zeros), a frame stays. A single row stays as it is.
 
     Args:
         batch: As `Augmentation` takes it; what it holds beside frames and labels stays.
@@ -56,8 +56,11 @@ def splice(batch: dict[str, Tensor], share: float, mean_frames: float, generator
     frames = batch["frames"]
     rows, length, _ = frames.shape
     begin, replaced = _draw_runs(rows, length, share, mean_frames, generator)
-    source = torch.where(replaced, _other_row(begin, generator), torch.arange(rows).unsqueeze(1)).to(frames.device)
+    own = torch.arange(rows, device=frames.device).unsqueeze(1)
+    source = torch.where(replaced.to(frames.device), _other_row(begin, generator).to(frames.device), own)
     time = torch.arange(length, device=frames.device)
+    real = frames.ne(0).any(-1)
+    source = torch.where(real & ~real[source, time], own, source)
     learnt = batch["labels"].shape[1]
     at = time[length - learnt :]
     spliced = batch | {"frames": frames[source, time]}

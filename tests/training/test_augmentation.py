@@ -195,6 +195,33 @@ def test_splice_against_a_loop_over_frames(learnt: int, *, multi_hot: bool) -> N
     assert_equal(changed, slow_splice(batch, source))
 
 
+def recordings_of(lengths: tuple[int, ...], *, clips: bool) -> dict[str, Tensor]:
+    """Make recordings of class 0, 1, ..., whose frames say which they are of: as spans, or as clips."""
+    longest = max(lengths)
+    frames, labels = torch.zeros(len(lengths), longest, 1), torch.full((len(lengths), longest), NO_LOSS)
+    for row, length in enumerate(lengths):
+        there = slice(longest - length, longest) if clips else slice(length)
+        frames[row, there], labels[row, there] = row + 1.0, row
+    first = torch.tensor([length - longest if clips else 0 for length in lengths])
+    return {"frames": frames, "labels": labels[:, -1:] if clips else labels, "first_frame": first}
+
+
+@pytest.mark.parametrize("clips", [False, True])
+@pytest.mark.parametrize("how", [{"splice": 0.6, "splice_frames": 3.0}, {"mixup": 0.7}])
+def test_frames_that_a_shorter_recording_has_not_take_no_part(how: dict[str, float], *, clips: bool) -> None:
+    batch = recordings_of((9, 4, 6, 2), clips=clips)
+    real, changes = real_frames(batch), 0
+    for seed in range(8):
+        changed = augment(batch, seed, **how)
+        assert changed["frames"][real].min() >= 1, "no frame comes to be less than the quietest"
+        if "splice" in how:
+            own = changed["labels"] != NO_LOSS
+            said = changed["frames"][:, -1:, 0] if clips else changed["frames"][..., 0]
+            assert torch.equal(changed["labels"][own], said[own].long() - 1)
+        changes += int((changed["frames"] != batch["frames"])[real].sum())
+    assert changes > 20
+
+
 def test_a_single_row_is_not_spliced() -> None:
     batch = make_batch(rows=1)
     assert_equal(augment(batch, splice=0.9, splice_frames=3), batch)
