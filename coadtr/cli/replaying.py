@@ -27,6 +27,7 @@ from coadtr.cli.settings import command_line
 from coadtr.data import FeatureStore, ScoreJournal, VideoScores, check_recordings
 from coadtr.errors import ConfigError, DataError
 from coadtr.evaluation import (
+    ClipSettings,
     Ranks,
     ReplayVideo,
     Tolerance,
@@ -84,6 +85,11 @@ class ReplayTask:
             raise ConfigError(f"{spec.model.kind} does not predict ahead: replay with anticipation=false")
         if spec.task == "audio":
             check_recordings(store, wanted.split)
+        elif wanted.clips != ClipSettings():
+            raise ConfigError(
+                f"clips.answer={wanted.clips.answer} is of whole recordings, and the checkpoint of task={spec.task}: "
+                f"replay with clips.answer={ClipSettings().answer}"
+            )
         self.records = store.videos(wanted.split)
         self.running = self._running()
 
@@ -268,11 +274,13 @@ class ReplayTask:
 
     def _clips(self, videos: Sequence[VideoScores]) -> dict[str, Any]:
         """Score the recordings, at the times at which their features are complete."""
-        first = [feature_seconds(record) for record in self.checkpoint.spec.extractors.values()]
-        known = [seconds for seconds in first if seconds is not None]
-        return evaluate_clips(
-            videos, first_s=max(known, default=None), clips=self.wanted.clips, settings=self.wanted.details
-        )
+        spec = self.checkpoint.spec
+        known = [feature_seconds(spec.extractors.get(name, {})) for name in spec.streams]
+        first = None
+        if any(seconds is not None for seconds in known):
+            # A frame is complete when all of its streams are; of those that say nothing, after its own time.
+            first = max(1 / spec.rate_hz if seconds is None else seconds for seconds in known)
+        return evaluate_clips(videos, first_s=first, clips=self.wanted.clips, settings=self.wanted.details)
 
     def _origin(self) -> dict[str, Any]:
         training = self.checkpoint.origin.get("training")

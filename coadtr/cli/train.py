@@ -20,7 +20,7 @@ from coadtr.data import FeatureStore
 from coadtr.errors import ConfigError
 from coadtr.reporting.reading import read_curves
 from coadtr.training import TrainingResult, TrainingSettings, train
-from coadtr.training.record import describe_run, read_run
+from coadtr.training.record import completed, describe_run, read_run
 
 __all__ = ["main", "run"]
 
@@ -110,6 +110,7 @@ def _finished(
     model = group(settings, "model")
     with named_in_full({"model": model}):
         run = describe_run(store, model, wanted, _streams(settings), text(settings, "task"))
+    before = completed(before)
     for part in ("model", "training", "data"):
         if {**before[part], "path": None} != {**run[part], "path": None}:
             return None

@@ -129,7 +129,9 @@ def evaluate_clips(
 
 
 def feature_seconds(record: Mapping[str, str]) -> float | None:
-    """Read how much sound one feature of a log-mel front end takes in, in seconds; None of any other extractor.
+    """Read how much sound one feature of a log-mel front end takes in, in seconds.
+
+    None of any other extractor, and of sound that was joined to video: its frames are complete with the video's.
 
     Args:
         record: What a store says of the extractor of a stream.
@@ -138,6 +140,8 @@ def feature_seconds(record: Mapping[str, str]) -> float | None:
         >>> feature_seconds({"window_s": "0.025", "hop_s": "0.01", "patch_frames": "96"})
         0.975
     """
+    if "align" in record:  # joined to the frames of other streams, at their times
+        return None
     try:
         window, hop, frames = (float(record[name]) for name in ("window_s", "hop_s", "patch_frames"))
     except (KeyError, ValueError):

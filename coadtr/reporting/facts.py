@@ -151,7 +151,9 @@ def _clips(report: Mapping[str, Any]) -> _Cell:
     value, ends = _at(report, "clips.accuracy"), _at(report, "clips.interval")
     if value is None:
         return _NONE, ""
-    return f"{100 * value:.1f}", f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}" if ends and None not in ends else ""
+    within = f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}" if ends and None not in ends else ""
+    answer = "by the mean score" if _at(report, "clips.answer") == "mean" else ""
+    return f"{100 * value:.1f}", "\n".join(part for part in (within, answer) if part)
 
 
 def _protocol(report: Mapping[str, Any]) -> _Cell:

@@ -56,6 +56,7 @@ class _Quantity:
     kind: str
     show: Callable[[Any], str]
     interval: bool = False
+    ends: str = ""  # where its interval is, if not with those of the details
     brief: bool = False  # shown where runs are many
 
 
@@ -83,6 +84,13 @@ _QUANTITIES: Final = (
     _Quantity("mcAP", "mcAP (%)", "mcAP", "float64", _percent, interval=True),
     _Quantity("accuracy", "accuracy by frame (%)", "accuracy", "float64", _percent, interval=True, brief=True),
     _Quantity("mean_per_video_accuracy", "accuracy by video (%)", "mean_per_video_accuracy", "float64", _percent),
+    _Quantity(
+        *("clip_accuracy", "right at the end (%)", "clips.accuracy", "float64", _percent),
+        interval=True,
+        ends="clips.interval",
+        brief=True,
+    ),
+    _Quantity("clip_answer", "answer of a recording", "clips.answer", "string", str),
     _Quantity("edit", "edit score (%)", "segmental.edit", "float64", _percent),
     _Quantity("F1@10", "segmental F1@10 (%)", "segmental.f1.10", "float64", _percent),
     _Quantity("F1@25", "segmental F1@25 (%)", "segmental.f1.25", "float64", _percent),
@@ -128,7 +136,7 @@ def headline(runs: Sequence[Run]) -> pd.DataFrame:
     for quantity in _QUANTITIES:
         columns[quantity.column] = pd.Series([_at(run.report, quantity.path) for run in runs], dtype=quantity.kind)
         if quantity.interval:
-            ends = [_interval(run.report, quantity.path) for run in runs]
+            ends = [_interval(run.report, quantity) for run in runs]
             columns[f"{quantity.column}_low"] = pd.Series([low for low, _ in ends], dtype="float64")
             columns[f"{quantity.column}_high"] = pd.Series([high for _, high in ends], dtype="float64")
     return pd.DataFrame(columns)
@@ -141,8 +149,8 @@ def _at(report: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def _interval(report: Mapping[str, Any], path: str) -> tuple[float | None, float | None]:
-    ends = _at(report, f"intervals.{path}")
+def _interval(report: Mapping[str, Any], quantity: _Quantity) -> tuple[float | None, float | None]:
+    ends = _at(report, quantity.ends or f"intervals.{quantity.path}")
     return (ends[0], ends[1]) if ends is not None and len(ends) == 2 else (None, None)
 
 
@@ -161,7 +169,7 @@ def _cell(report: Mapping[str, Any], quantity: _Quantity) -> str:
     value = _at(report, quantity.path)
     if value is None:
         return _NONE
-    low, high = _interval(report, quantity.path) if quantity.interval else (None, None)
+    low, high = _interval(report, quantity) if quantity.interval else (None, None)
     ends = "" if low is None or high is None else f" [{quantity.show(low)}, {quantity.show(high)}]"
     return f"{quantity.show(value)}{ends}"
 

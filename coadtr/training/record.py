@@ -14,7 +14,7 @@ from coadtr.models import config_from_dict
 from coadtr.training.settings import TrainingSettings
 from coadtr.types import TASKS
 
-__all__ = ["describe_run", "last_epoch", "mark_finished", "read_run", "settle_run", "spec_of_run"]
+__all__ = ["completed", "describe_run", "last_epoch", "mark_finished", "read_run", "settle_run", "spec_of_run"]
 
 FORMAT, VERSION = "coadtr-run", 1
 SECTIONS = ("model", "training", "data")
@@ -143,8 +143,12 @@ def last_epoch(out: Path) -> Path | None:
     return path if path.exists() else None
 
 
-def _completed(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what an older version did not write down its default, which is how it trained."""
+def completed(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what an older version did not write down in the record of a run its default, which is how it trained.
+
+    Args:
+        run: What :func:`read_run` returned.
+    """
     training = _filled(run["training"], TrainingSettings().to_dict())
     return {**run, "model": config_from_dict(run["model"]).to_dict(), "training": training}
 
@@ -181,7 +185,7 @@ def settle_run(out: Path, run: Mapping[str, Any], *, resume: bool) -> Path | Non
         return None
     if not resume:
         raise ConfigError(f"{out} holds a run already: choose another out, or say resume=true to go on with it")
-    before = _completed(before)
+    before = completed(before)
     for part in SECTIONS:
         for name in sorted({*before[part], *run[part]} - {"path"}):
             if before[part].get(name) != run[part].get(name):

@@ -66,6 +66,36 @@ def test_a_replay_scores_the_recordings(place: Path) -> None:
     assert np.array(clips["confusion"]).trace() == sum(right)
 
 
+def test_sound_that_was_joined_to_frames_is_known_with_the_frame(place: Path, tmp_path: Path) -> None:
+    record = {"window_s": "0.025", "hop_s": "0.01", "patch_frames": "1", "align": "mean"}
+    write_recordings(tmp_path / "joined.h5", record=record)
+    words = ("dataset.path=joined.h5", "trainer.max_epochs=1", "trainer.sequence_length=20", "out=run")
+    succeed("train", *SMALL, *words, folder=tmp_path)
+    succeed(*REPLAY[:2], "data=joined.h5", *REPLAY[3:], "out=joined", folder=tmp_path)
+    longest = max(len(video.labels) for video in read_scores(tmp_path / "joined/scores.h5").videos)
+    assert clips_of(tmp_path, "joined")["by_seconds"]["seconds"][-1] == pytest.approx(longest / 10)
+
+
+def test_a_detector_of_actions_has_no_answer_of_recordings(place: Path, tmp_path: Path) -> None:
+    words = ("trainer.max_epochs=1", "trainer.sequence_length=20", "task=oad", f"out={tmp_path / 'frames'}")
+    succeed("train", *SMALL, "dataset.path=clips.h5", *words, folder=place)
+    replay = ("replay", f"checkpoint={tmp_path / 'frames/checkpoint'}", *REPLAY[2:], "out=new", "clips.answer=mean")
+    refuse(*replay, folder=place, code=2, names=("clips.answer=mean", "task=oad", "clips.answer=last"))
+
+
+def test_a_finished_run_of_an_earlier_version_is_kept_by_a_sweep(place: Path, tmp_path: Path) -> None:
+    words = ("train", "-m", *SMALL, f"dataset.path={place / 'clips.h5'}", "task=oad", "trainer.max_epochs=1", "name=s")
+    succeed(*words, "seed=0", folder=tmp_path)
+    (path,) = (tmp_path / "runs").rglob("run.json")
+    record = json.loads(path.read_text())
+    del record["training"]["shortest_clip"]
+    path.write_text(json.dumps(record))
+    weights = path.parent / "checkpoint/model.safetensors"
+    before = weights.stat().st_mtime_ns
+    succeed(*words, "seed=0", folder=tmp_path)
+    assert weights.stat().st_mtime_ns == before
+
+
 def test_the_mean_of_the_scores_may_answer(place: Path) -> None:
     succeed(*REPLAY, "out=mean", "clips.answer=mean", folder=place)
     clips, videos = clips_of(place, "mean"), read_scores(place / "mean/scores.h5").videos
@@ -79,7 +109,8 @@ def test_the_mean_of_the_scores_may_answer(place: Path) -> None:
 def test_a_page_shows_the_time_listened(place: Path) -> None:
     pytest.importorskip("altair")
     succeed(*REPLAY, "out=paged", folder=place)
-    succeed("report", "paged", "out=page", folder=place)
+    told = succeed("report", "paged", "out=page", folder=place)
+    assert "right at the end (%)" in told
     page = next((place / "page").glob("*.html")).read_text()
     assert "Accuracy by the time listened" in page
     assert "Right at the end" in page

@@ -150,12 +150,12 @@ def test_what_does_not_fit_is_refused_before_a_step(recordings: MakeRecordings, 
     assert not (out / "lightning").exists()
 
 
-SHRUNK: dict[str, Any] = {
-    **{"embed_dim": 8, "hidden_dim": 8, "ff_dim": 8, "num_heads": 2, "window": 8, "normalise": True},
-    **{"dropout": 0.0, "attention_dropout": 0.0, "input_dropout": 0.0, "num_positions": 15, "num_landmarks": 4},
-    **{"decoder_steps": 3, "decoder_queries": 3, "work_frames": 4, "long_stride": 2},
-    **{"long_queries": 3, "memory_queries": 3},
-}
+SHRUNK: dict[str, Any] = (
+    {"embed_dim": 8, "hidden_dim": 8, "ff_dim": 8, "num_heads": 2, "window": 8, "normalise": True}
+    | {"dropout": 0.0, "attention_dropout": 0.0, "input_dropout": 0.0, "num_positions": 15, "num_landmarks": 4}
+    | {"decoder_steps": 3, "decoder_queries": 3, "work_frames": 4, "long_stride": 2}
+    | {"long_queries": 3, "memory_queries": 3}
+)
 
 
 def small(name: str, **changes: Any) -> OnlineModel:
