@@ -88,7 +88,7 @@ def _streams(settings: dict[str, Any]) -> list[str] | None:
     """
     if "streams" in group(settings, "dataset"):  # of a settings file of the user's own
         raise ConfigError("dataset.streams is now features.streams: name the feature streams there")
-    return names(group(settings, "features"), "streams")
+    return names({"features.streams": group(settings, "features")["streams"]}, "features.streams")
 
 
 def _words(out: Path, *, progress: bool) -> list[str]:

@@ -102,8 +102,9 @@ def _clips(report: Mapping[str, Any]) -> dict[str, str]:
     within = "" if low_high is None else f" ({100 * low_high[0]:.2f} to {100 * low_high[1]:.2f})"
     answer = "" if clips["answer"] == "last" else f", answered by the {clips['answer']} score"
     curve, share = clips["by_seconds"], clips["by_share"]
-    steps = range(3, len(curve["seconds"]), max(1, len(curve["seconds"]) // 6))
-    points = [f"{_percent(curve['accuracy_all'][at])} at {curve['seconds'][at]:g} s" for at in steps]
+    times = len(curve["seconds"])
+    steps = range((times - 1) % math.ceil(times / 7), times, math.ceil(times / 7))  # at most 7, the last is the end
+    points = [f"{_percent(curve['accuracy_all'][at])} at {curve['seconds'][at]:.4g} s" for at in steps]
     parts = [f"{_percent(share['accuracy'][at])} at {100 * share['share'][at]:g} %" for at in range(1, 9, 2)]
     return {
         "recordings": f"{_percent(clips['accuracy'])}{within} right at their end, of {clips['recordings']:,}{answer}",

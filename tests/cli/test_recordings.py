@@ -54,6 +54,7 @@ def test_a_replay_scores_the_recordings(place: Path) -> None:
     told = succeed(*REPLAY, "out=last", folder=place)
     assert "right at their end, of 9" in " ".join(told.split())
     assert "by share listened" in told
+    words = " ".join(told.replace("│", " ").split())
     clips, videos = clips_of(place, "last"), read_scores(place / "last/scores.h5").videos
     right = [video.scores[-1].argmax() == video.labels[-1] for video in videos]
     assert clips["accuracy"] == pytest.approx(np.mean(right))
@@ -63,6 +64,7 @@ def test_a_replay_scores_the_recordings(place: Path) -> None:
     assert {at for at, value in curve.items() if value == 0} >= {at for at in curve if at < 0.4 - 1e-9} != set()
     assert max(curve) == pytest.approx(0.4 + (max(len(video.labels) for video in videos) - 1) / 10)
     assert curve[max(curve)] == clips["accuracy"]
+    assert f"{100 * clips['accuracy']:.2f} % at {max(curve):.4g} s" in words, "the last of the times listened"
     assert np.array(clips["confusion"]).trace() == sum(right)
 
 
@@ -132,4 +134,6 @@ def test_streams_are_named_among_the_features(place: Path) -> None:
     refuse(*words, "dataset.streams=[extra]", "out=two", folder=place, code=2, names=new)
     refuse(*words, "+dataset.streams=[extra]", "out=two", folder=place, code=2, names=new)
     refuse(*words, "features.streams=[video]", "out=two", folder=place, code=1, names=("'video'", "'audio', 'extra'"))
+    empty = ("features.streams must be a list of names", "[]")
+    refuse(*words, "features.streams=[]", "out=two", folder=place, code=2, names=empty)
     refuse(*words, "task=speech", "out=two", folder=place, code=2, names=("'speech'", "oad, audio"))
