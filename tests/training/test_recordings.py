@@ -15,7 +15,7 @@ import torch
 from coadtr.checkpoint import load
 from coadtr.data import NO_LOSS, ClipDataset, FeatureStore, SequenceDataset, StoreWriter
 from coadtr.errors import ConfigError, DataError
-from coadtr.models import OnlineModel, build_model, preset
+from coadtr.models import OadTR, OnlineModel, build_model, preset
 from coadtr.models.registry import PRESETS
 from coadtr.training import TrainingSettings, train
 from coadtr.training.batches import OrNothing, trimmed
@@ -197,6 +197,7 @@ def test_the_starts_of_recordings_are_learnt_as_steps_answer_them(name: str) -> 
 
 def test_what_is_ahead_at_the_start_of_a_recording_is_learnt_as_steps_answer_it() -> None:
     model = small("oadtr")
+    assert isinstance(model, OadTR)
     frames = torch.randn(1, 3, 4, dtype=torch.float64)
     clip = torch.cat([torch.zeros(1, 5, 4, dtype=torch.float64), frames], 1)
     with torch.no_grad():
