@@ -1,6 +1,6 @@
 """Sound into frames: decoding, resampling, log-mel features of whole recordings and of streams.
 
-Decoding needs the extra ``audio`` (PyAV); log-mel features of samples that are at hand need numpy alone.
+Decoding (PyAV) and other sample rates (soxr) need the extra ``audio``; log-mel features of samples need numpy alone.
 Names resolve on first use (PEP 562).
 
 Example:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
 from coadtr.audio import Resampling, resample
-from coadtr.errors import ConfigError, ShapeError
+from coadtr.errors import ConfigError, MissingExtraError, ShapeError
 
 RATES = [(44100, 16000), (22050, 16000), (48000, 8000), (8000, 16000), (16000, 22050), (11025, 8000), (16000, 16000)]
 
@@ -22,7 +24,7 @@ def test_pieces_give_the_bits_of_the_whole(source: int, target: int) -> None:
         place += size
     pieces = np.concatenate([*found, stream.finish()])
     np.testing.assert_array_equal(pieces, resample(samples, source, target))
-    assert len(pieces) == -(-len(samples) * target // source)
+    assert len(pieces) == round(len(samples) * target / source)
 
 
 @pytest.mark.parametrize(("source", "target"), RATES)
@@ -31,7 +33,7 @@ def test_a_tone_below_both_bands_stays_what_it_is(source: int, target: int, part
     hz = part * min(source, target) / 2
     found = resample(np.sin(2 * np.pi * hz * np.arange(source) / source).astype(np.float32), source, target)
     wanted = np.sin(2 * np.pi * hz * np.arange(target) / target)
-    assert np.abs(found - wanted)[300:-300].max() < 1e-4
+    assert np.abs(found - wanted)[300:-300].max() < 1e-3
 
 
 @pytest.mark.parametrize(("source", "target"), [(44100, 16000), (48000, 8000), (22050, 16000)])
@@ -41,28 +43,29 @@ def test_a_tone_above_the_band_is_silenced(source: int, target: int) -> None:
     assert np.abs(found)[300:-300].max() < 1e-4
 
 
-def test_the_sum_written_out() -> None:
-    """Compare with the interpolation formula, sample by sample, in float64."""
-    source, target = 441, 320
-    samples = np.random.default_rng(0).standard_normal(600).astype(np.float32)
-    found = resample(samples, source, target)
-    cutoff = 0.94 * target / source
-    half = 32 / cutoff
-    for index in (0, 1, 50, 200, len(found) - 1):
-        total, weight = 0.0, 0.0
-        at = index * source / target
-        for place in range(int(np.ceil(at - half)), int(np.floor(at + half)) + 1):
-            away = place - at
-            tap = float(np.sinc(cutoff * away)) * float(np.i0(10.0 * np.sqrt(max(0.0, 1 - (away / half) ** 2))))
-            weight += tap
-            total += tap * float(samples[place]) if 0 <= place < len(samples) else 0.0
-        assert found[index] == pytest.approx(total / weight, abs=1e-5)
+@pytest.mark.parametrize(
+    ("source", "target", "seconds"), [(44100, 16000, 0.041), (48000, 16000, 0.041), (8000, 16000, 0.121)]
+)
+@pytest.mark.parametrize("size_s", [0.01, 0.001])
+def test_a_stream_does_not_wait_longer_than_is_said(source: int, target: int, seconds: float, size_s: float) -> None:
+    """What live sound waits for on its way to the front end, as the docs have it."""
+    stream, given, size = Resampling(source, target), 0, round(size_s * source)
+    for taken in range(size, source, size):
+        given += len(stream.push(np.zeros(size, np.float32)))
+        assert taken / source - given / target <= seconds
 
 
-def test_a_stream_does_not_wait_longer_than_its_reach() -> None:
-    stream = Resampling(48000, 16000)
-    given = len(stream.push(np.zeros(4800, np.float32)))
-    assert given == (4800 - 1 - stream.reach) // 3 + 1
+def test_an_impulse_keeps_its_time() -> None:
+    impulse = np.zeros(44100, np.float32)
+    impulse[22050] = 1.0  # at half a second
+    assert int(resample(impulse, 44100, 16000).argmax()) == 8000
+
+
+def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "soxr", None)
+    with pytest.raises(MissingExtraError, match=r"soxr.*coadtr\[audio\]"):
+        resample(np.zeros(10, np.float32), 44100, 16000)
+    assert resample(np.ones(10, np.float32), 8000, 8000).sum() == 10  # which needs nothing
 
 
 def test_nothing_gives_nothing() -> None:
@@ -75,9 +78,8 @@ def test_rates_that_are_none(rate: int) -> None:
         resample(np.zeros(10, np.float32), rate, 8000)
 
 
-def test_rates_that_do_not_go_together() -> None:
-    with pytest.raises(ConfigError, match="resample by way of another rate"):
-        Resampling(767_999, 768_000)
+def test_rates_without_a_common_divisor() -> None:
+    assert len(resample(np.zeros(767_999, np.float32), 767_999, 768_000)) == 768_000
 
 
 @pytest.mark.parametrize("samples", [np.zeros((10, 2), np.float32), np.zeros(10, np.int16)])
