@@ -18,7 +18,7 @@ __all__ = ["make_folders", "put_folder", "remove_empty", "replacing"]
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, *, settle: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block ends without an error.
 
     Folders that are missing are made. If the block fails, the temporary file and the folders made for it go,
@@ -26,6 +26,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: Where the output belongs.
+        settle: Whether to wait until the disk has the contents; without, a machine that goes down may leave the name
+            with other contents.
 
     Yields:
         The path to write to, in the same folder.
@@ -50,7 +52,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         _claim(part, target)
         yield part
-        _settle(part)
+        if settle:
+            _settle(part)
         part.replace(target)
         complete = True
     finally:

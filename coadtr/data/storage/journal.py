@@ -16,6 +16,7 @@ from coadtr.data.progress import progress
 from coadtr.data.storage import schema
 from coadtr.data.storage.checking import check_dtype
 from coadtr.data.storage.layout import check_compression
+from coadtr.data.storage.schema import VideoRecord
 from coadtr.data.storage.store import FeatureStore
 from coadtr.data.storage.writer import StoreWriter
 from coadtr.errors import DataError, StorageError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from coadtr.data.storage.schema import Header, VideoRecord
+    from coadtr.data.storage.schema import Header
 
 __all__ = ["StoreJournal"]
 
@@ -83,6 +84,7 @@ class StoreJournal:
         self._records: dict[str, VideoRecord] = {}
         self._notes: dict[str, str] = {}
         self._parts: dict[str, Path] = {}
+        self._labels: dict[str, NDArray[Any]] = {}
         self._made: list[Path] = []
 
     def __enter__(self) -> Self:
@@ -128,8 +130,7 @@ class StoreJournal:
 
     def labels(self, name: str) -> schema.Labels:
         """Return the labels of a video that is there: ``(T,)`` class indices, or ``(T, C)`` zeros and ones."""
-        with FeatureStore(self._parts[name]) as part:
-            return part.labels(name)
+        return self._labels[name]
 
     def add(
         self,
@@ -141,7 +142,10 @@ class StoreJournal:
         labels: ArrayLike,
         note: str | None = None,
     ) -> None:
-        """Check one video and write it. It is on disk, whole, when this returns.
+        """Check one video and write it. A process that is killed after this returns leaves it, whole.
+
+        Nothing waits for the disk: what a machine that goes down had not written yet is known by its digest, and
+        made again.
 
         Args:
             name: Name of the video, unique in the store.
@@ -168,15 +172,18 @@ class StoreJournal:
                 attributes={"note": note},
                 dtype=self._dtype,
                 compression=self._compression,
+                settle=False,
             ) as writer:
-                writer.add(name, split=split, rate_hz=rate_hz, features=features, labels=labels)
+                video = writer.put(name, split=split, rate_hz=rate_hz, features=features, labels=labels)
         except StorageError:
             raise
         except DataError as error:
             # The part is nothing that a user knows of.
             raise DataError(str(error).removeprefix(f"{part}: ").removeprefix(f"video {name!r}: ")) from error
         # The name tells the contents: a part that the machine going down has damaged is not taken for a whole one.
-        self._admit(part.rename(part.with_stem(f"{part.stem}-{_digest(part)}")))
+        part = part.rename(part.with_stem(f"{part.stem}-{_digest(part)}"))
+        # What was just written need not be opened again: that takes longer than to write a short recording.
+        self._admit(part, VideoRecord(name, split, video.frames, float(rate_hz)), np.array(video.labels), note)
 
     def finish(
         self,
@@ -222,6 +229,7 @@ class StoreJournal:
         self._records.clear()
         self._notes.clear()
         self._parts.clear()
+        self._labels.clear()
         for part in self.folder.glob("*.h5"):
             part.unlink(missing_ok=True)
 
@@ -237,19 +245,23 @@ class StoreJournal:
             try:
                 whole = part.stem.partition("-")[2] == _digest(part)
                 if whole:
-                    self._admit(part)
+                    self._admit(part, *_read_part(part))
             except (DataError, OSError):
                 whole = False
             if not whole:  # the machine went down while it was written: the video is read again
                 part.unlink()
 
-    def _admit(self, part: Path) -> None:
-        with FeatureStore(part) as store:
-            (record,) = store.videos()
-            note = store.attributes.get("note")
+    def _admit(self, part: Path, record: VideoRecord, labels: NDArray[Any], note: object) -> None:
         self._records[record.name], self._parts[record.name] = record, part
+        self._labels[record.name] = labels
         if isinstance(note, str):
             self._notes[record.name] = note
+
+
+def _read_part(part: Path) -> tuple[VideoRecord, NDArray[Any], object]:
+    with FeatureStore(part) as store:
+        (record,) = store.videos()
+        return record, store.labels(record.name), store.attributes.get("note")
 
 
 def _digest(path: Path) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from coadtr.data.atomic import replacing
 from coadtr.data.storage import schema
-from coadtr.data.storage.checking import check_dtype, check_video
+from coadtr.data.storage.checking import CheckedVideo, check_dtype, check_video
 from coadtr.data.storage.layout import check_compression, write_array
 from coadtr.data.storage.schema import Header, LabelKind
 from coadtr.errors import DataError, StorageError
@@ -41,6 +41,7 @@ class StoreWriter:
         dtype: Type to store features in, ``'float16'`` or ``'float32'``; none keeps either, and makes float64
             float32.
         compression: ``'gzip'`` or ``'lzf'``; none for files that read faster.
+        settle: Whether to wait at the end until the disk has the contents.
 
     Raises:
         DataError: If the header contradicts itself or the folder cannot be written.
@@ -67,8 +68,9 @@ class StoreWriter:
         attributes: Mapping[str, object] | None = None,
         dtype: str | None = None,
         compression: str | None = None,
+        settle: bool = True,
     ) -> None:
-        self.path = Path(path)
+        self.path, self._settle = Path(path), settle
         self._dtype, self._compression = check_dtype(dtype), check_compression(compression)
         try:
             self.header = Header(tuple(class_names), background, ignored, dict(streams), dict(attributes or {}))
@@ -83,7 +85,7 @@ class StoreWriter:
     def __enter__(self) -> Self:
         try:
             with ExitStack() as stack:
-                part = stack.enter_context(replacing(self.path))
+                part = stack.enter_context(replacing(self.path, settle=self._settle))
                 self._file = stack.enter_context(h5py.File(part, "w"))
                 self._write_header()
                 self._stack = stack.pop_all()
@@ -138,6 +140,12 @@ class StoreWriter:
         Raises:
             DataError: If a value is not what the header and the schema ask for; the message names it.
         """
+        self.put(name, split=split, rate_hz=rate_hz, features=features, labels=labels)
+
+    def put(
+        self, name: str, *, split: str, rate_hz: float, features: Mapping[str, ArrayLike], labels: ArrayLike
+    ) -> CheckedVideo:
+        """Do as `add` does, and return the video as it is stored."""
         self._check_new(name)
         try:
             video = check_video(
@@ -156,6 +164,7 @@ class StoreWriter:
             for stream, array in video.features.items():
                 write_array(group, stream, array, compression=self._compression)
             write_array(group, schema.LABEL_DATASET, video.labels)
+        return video
 
     def adopt(self, name: str, group: h5py.Group, labels: NDArray[Any]) -> None:
         """Append a video out of another store with the same streams, its features copied as they lie in the file.
