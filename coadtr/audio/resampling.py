@@ -22,7 +22,7 @@ class Resampling:
 
     Sample m of the output is that of time m / to_hz: nothing is shifted. Before the first and after the last sample
     there is silence. Blocks of any size give the same bits. The filter asks for samples after those that it gives, and
-    works in blocks of its own, so that samples come 40 ms (44.1 and 48 to 16 kHz) to 120 ms (8 to 16 kHz) late.
+    works in blocks of its own, so that samples come 40 ms (44.1 and 48 to 16 kHz) to 116 ms (8 to 16 kHz) late.
 
     Args:
         rate_hz: Samples a second that go in.

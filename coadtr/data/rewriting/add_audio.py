@@ -118,7 +118,7 @@ def add_audio(
     log_mel: Mapping[str, Any] | None = None,
     rate_hz: float | None = None,
     first_s: float | None = None,
-    align: str = "latest",
+    align: str = "mean",
     tolerance_s: float = 1.0,
 ) -> None:
     """Write a store anew with one more stream: the sound of its videos, joined by time, never from the future.
@@ -137,7 +137,7 @@ def add_audio(
         rate_hz: For embeddings: how many a second; none for that of a feature store.
         first_s: For embeddings: seconds at which the first is complete; none: after its own part of a second,
             ``1 / rate_hz``, or as the record of a feature store's front end has it.
-        align: ``'latest'``, or ``'mean'`` of those since the frame before.
+        align: ``'mean'`` of the features since the frame before, the latest where there is none, or ``'latest'``.
         tolerance_s: Seconds by which sound may end before its video; the last feature stays for them.
 
     Raises:

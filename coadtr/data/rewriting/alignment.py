@@ -1,8 +1,8 @@
 """Features of sound beside frames of video: which of them a frame gets, so that none comes from the future.
 
 Frame t of a video of rate r is complete at ``(t + 1) / r`` seconds. Feature k of the sound is complete at ``first_s +
-k / rate_hz``. With ``latest`` a frame gets the latest feature that is complete by then; with ``mean`` the mean of those
-that became complete since the frame before, and the latest where none did. Frames before the first feature get zeros;
+k / rate_hz``. With ``mean`` a frame gets the mean of those that became complete since the frame before, and the
+latest where none did; with ``latest`` the latest that is complete by then. Frames before the first feature get zeros;
 after the last feature the last one stays. Times within a millionth of a feature of each other count as the same.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ALIGNMENTS", "align_features", "check_alignment"]
 
-ALIGNMENTS: Final = ("latest", "mean")
+ALIGNMENTS: Final = ("mean", "latest")
 _SAME: Final = 1e-6
 
 
@@ -31,14 +31,14 @@ def check_alignment(align: str) -> None:
     Example:
         >>> check_alignment("nearest")
         Traceback (most recent call last):
-        coadtr.errors.ConfigError: align='nearest': use one of 'latest', 'mean'
+        coadtr.errors.ConfigError: align='nearest': use one of 'mean', 'latest'
     """
     if align not in ALIGNMENTS:
         raise ConfigError(f"align={align!r}: use one of {listing(ALIGNMENTS)}")
 
 
 def align_features(
-    features: NDArray[Any], *, rate_hz: float, first_s: float, frames: int, frame_rate_hz: float, align: str = "latest"
+    features: NDArray[Any], *, rate_hz: float, first_s: float, frames: int, frame_rate_hz: float, align: str = "mean"
 ) -> NDArray[Any]:
     """Give every frame of a video its features of sound, none of which is complete after the frame.
 
@@ -59,8 +59,8 @@ def align_features(
     Example:
         >>> tones = np.arange(6.0)[:, None]  # five a second, complete after 0.2, 0.4, ... seconds
         >>> values = {"rate_hz": 5.0, "first_s": 0.2, "frames": 3, "frame_rate_hz": 2.0}
-        >>> align_features(tones, **values).T, align_features(tones, **values, align="mean").T
-        (array([[1., 4., 5.]]), array([[0.5, 3. , 5. ]], dtype=float32))
+        >>> align_features(tones, **values).T, align_features(tones, **values, align="latest").T
+        (array([[0.5, 3. , 5. ]], dtype=float32), array([[1., 4., 5.]]))
     """
     check_alignment(align)
     check_rate("rate_hz", rate_hz)
@@ -69,7 +69,7 @@ def align_features(
     latest = np.floor((complete - first_s) * rate_hz + _SAME).astype(np.int64)
     latest = np.clip(latest, -1, len(features) - 1)
     heard = latest >= 0
-    out = np.zeros((frames, features.shape[1]), features.dtype if align == "latest" else np.float32)
+    out = np.zeros((frames, features.shape[1]), np.float32 if align == "mean" else features.dtype)
     out[heard] = features[latest[heard]]
     if align == "mean":
         before = np.concatenate([[-1], latest[:-1]])

@@ -104,11 +104,12 @@ def test_no_frame_hears_the_future(align: str) -> None:
 
 def test_frames_before_the_first_feature_are_zero_and_long_recordings_keep_their_time() -> None:
     features = np.ones((3, 2), np.float16)
-    found = align_features(features, rate_hz=1.0, first_s=2.0, frames=6, frame_rate_hz=2.0)
+    found = align_features(features, rate_hz=1.0, first_s=2.0, frames=6, frame_rate_hz=2.0, align="latest")
     assert found[:, 0].tolist() == [0, 0, 0, 1, 1, 1]
     assert found.dtype == np.float16
     hours = np.arange(3 * 3600 * 100, dtype=np.float64)[:, None]  # feature k is complete at (k + 1) / 100
-    last = align_features(hours, rate_hz=100.0, first_s=0.01, frames=3 * 3600 * 30, frame_rate_hz=30.0)[:, 0]
+    times = {"rate_hz": 100.0, "first_s": 0.01, "frames": 3 * 3600 * 30, "frame_rate_hz": 30.0}
+    last = align_features(hours, **times, align="latest")[:, 0]  # type: ignore[arg-type]
     frames = np.arange(len(last), dtype=np.int64)
     np.testing.assert_array_equal(last, (frames + 1) * 100 // 30 - 1)
 
@@ -165,6 +166,16 @@ def test_embeddings_become_a_stream(tmp_path: Path, videos: Path, kind: str) -> 
             np.testing.assert_array_equal(store.stored_features(name, "sound"), expected)
 
 
+def test_a_frame_hears_all_of_its_time_unless_told_otherwise(tmp_path: Path, videos: Path) -> None:
+    folder = _sounds(tmp_path / "sound")
+    for name in ("out", "mean"):
+        add_audio(videos, folder, tmp_path / f"{name}.h5", **({"align": name} if name == "mean" else {}))
+    with FeatureStore(tmp_path / "out.h5") as out, FeatureStore(tmp_path / "mean.h5") as mean:
+        for name in VIDEOS:
+            np.testing.assert_array_equal(out.stored_features(name, "audio"), mean.stored_features(name, "audio"))
+        assert out.attributes["audio"]["align"] == "mean"  # type: ignore[index, call-overload]
+
+
 def test_the_time_of_the_first_embedding_can_be_told(tmp_path: Path, videos: Path) -> None:
     (tmp_path / "e").mkdir()
     for name in VIDEOS:
@@ -198,12 +209,12 @@ def test_all_that_is_wrong_with_sound_is_named_at_once(tmp_path: Path, videos: P
     write_wav(folder / "b.wav", tone(2.4))
     add_audio(videos, folder, tmp_path / "out.h5", front_end="telephone", tolerance_s=2.5)
     with FeatureStore(tmp_path / "out.h5") as store:
-        held = store.stored_features("a", "audio")[14:]
+        held = store.stored_features("a", "audio")[15:]
         np.testing.assert_array_equal(held, np.repeat(held[:1], len(held), axis=0))
 
 
 OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown rule": ({"align": "nearest"}, "align='nearest': use one of 'latest', 'mean'"),
+    "unknown rule": ({"align": "nearest"}, "align='nearest': use one of 'mean', 'latest'"),
     "rate of sound files": ({"rate_hz": 5.0}, "rate_hz=5.0: is for embeddings, and sound holds sound"),
     "first of sound files": ({"first_s": 5.0}, "first_s=5.0: is for embeddings"),
     "negative tolerance": ({"tolerance_s": -1.0}, "tolerance_s=-1.0: give seconds"),
