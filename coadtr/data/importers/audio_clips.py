@@ -22,7 +22,23 @@ if TYPE_CHECKING:
     from coadtr.data.importers.plan import VideoArrays
     from coadtr.data.sources.segments import TableSegment
 
-__all__ = ["AudioClips"]
+__all__ = ["AudioClips", "repeated"]
+
+
+def repeated(segments: Sequence[TableSegment]) -> list[str]:
+    """Name the segments of a file that are in the table more than once, which may be with other classes.
+
+    Example:
+        >>> from coadtr.data.sources.segments import TableSegment
+        >>> repeated([TableSegment(0.5, 2.0, "dog", "row 2"), TableSegment(0.5, 2.0, "cat", "row 3")])
+        ['row 3: is the same segment as row 2: a recording has one class, drop one']
+    """
+    first: dict[tuple[float, float], TableSegment] = {}
+    return [
+        f"{segment.where}: is the same segment as {other.where}: a recording has one class, drop one"
+        for segment in segments
+        if (other := first.setdefault((segment.start, segment.end), segment)) is not segment
+    ]
 
 
 @dataclass
@@ -54,7 +70,7 @@ class AudioClips:
     ) -> Iterator[tuple[str, Callable[[], VideoArrays]]]:
         """Give each segment of a file a name, and a function that reads it."""
         for segment in segments:
-            yield f"{name}_{segment.start:g}-{segment.end:g}", partial(self.read, path, segment)
+            yield f"{name}_{segment.start:.10g}-{segment.end:.10g}", partial(self.read, path, segment)
 
     def read(self, path: Path, segment: TableSegment) -> VideoArrays:
         """Return the features of a segment, and its class for each of them.

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from coadtr.data.importers.audio_clips import AudioClips
+from coadtr.data.importers.audio_clips import AudioClips, repeated
 from coadtr.data.importers.audio_folders import check_damaged
 from coadtr.data.importers.plan import ImportPlan, PlannedVideo, VideoArrays
 from coadtr.data.importers.problems import raise_problems
@@ -160,6 +160,7 @@ def plan_audio_csv(
     }
     warnings = [*found.warnings, *alike_warnings(names)]
     if clips:
+        found.problems.extend(problem for segments in found.segments.values() for problem in repeated(segments))
         reading = AudioClips(chosen, names, outside=outside)
         videos = [
             PlannedVideo(name=name, split=splits[path], rate_hz=chosen.feature_rate_hz, read=read)

@@ -27,6 +27,7 @@ __all__ = ["DAMAGED", "check_damaged", "plan_audio_folders"]
 
 DAMAGED: Final = ("error", "skip")
 _EMBEDDINGS: Final = (".npy",)
+_SPLIT_FOLDERS: Final = {"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"}
 
 
 def check_damaged(damaged: str) -> None:
@@ -159,6 +160,10 @@ def _recordings(source: Path) -> tuple[dict[Path, str], list[str]]:
     loose = [path.name for path in sorted(source.iterdir()) if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES]
     if loose := [name for name in loose if not name.startswith(".")]:
         warnings.append(f"{len(loose)} files are in no folder of a class and are left out: {listing(loose)}")
+    if labels and {label.lower() for label in labels.values()} <= _SPLIT_FOLDERS:
+        told = listing(sorted(set(labels.values())))
+        remedy = "put the folders of the classes into one, and say with lists which file is in which split"
+        raise_problems(source, [f"its folders {told} are splits, not classes: {remedy}"])
     if not labels:
         raise_problems(source, ["holds no folder with sound files: give the folder of the folders of the classes"])
     return labels, warnings

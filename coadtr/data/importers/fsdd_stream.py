@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["plan_fsdd_stream"]
 
 _BACKGROUND: Final = "background"
+_LONGEST_GAP_S: Final = 3600
 
 
 class _Joining(NamedTuple):
@@ -123,7 +124,7 @@ def plan_fsdd_stream(
         >>> from pathlib import Path
         >>> plan_fsdd_stream(Path("fsdd.npz"), gap_min_s=2.0)
         Traceback (most recent call last):
-        coadtr.errors.ConfigError: gap_min_s=2.0, gap_max_s=1.5: give seconds, from 0 on, the shorter first
+        coadtr.errors.ConfigError: gap_min_s=2.0, gap_max_s=1.5: give seconds, from 0 to 3600, the shorter first
     """
     _check(utterances, gap_min_s, gap_max_s, noise_db, seed)
     chosen = choose_front_end(front_end, log_mel)
@@ -166,8 +167,10 @@ def plan_fsdd_stream(
 def _check(utterances: int, gap_min_s: float, gap_max_s: float, noise_db: float | None, seed: int) -> None:
     if utterances < 1:
         raise ConfigError(f"utterances={utterances}: give a positive whole number")
-    if not 0 <= gap_min_s <= gap_max_s < math.inf:
-        raise ConfigError(f"gap_min_s={gap_min_s}, gap_max_s={gap_max_s}: give seconds, from 0 on, the shorter first")
+    if not 0 <= gap_min_s <= gap_max_s <= _LONGEST_GAP_S:
+        raise ConfigError(
+            f"gap_min_s={gap_min_s}, gap_max_s={gap_max_s}: give seconds, from 0 to {_LONGEST_GAP_S}, the shorter first"
+        )
     if noise_db is not None and not -math.inf < noise_db <= 0:
         raise ConfigError(f"noise_db={noise_db}: give decibels below full scale, such as -50, or null for none")
     if seed < 0:

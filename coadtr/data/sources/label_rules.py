@@ -132,6 +132,7 @@ def frame_labels(
     overlap: str = "multi-hot",
     outside: str = "error",
     names: Sequence[str] | None = None,
+    offset_s: float = 0.0,
 ) -> NDArray[np.uint8]:
     """Turn the segments of one video into labels of its frames.
 
@@ -149,6 +150,7 @@ def frame_labels(
         outside: What is done about segments that run further over the end: ``error`` refuses the video, ``cut``
             drops what is outside. THUMOS14 has five videos with such segments.
         names: What messages call the segments, such as their rows in a table; none for their times alone.
+        offset_s: Seconds at which frame 0 begins, on the clock of the segments.
 
     Returns:
         ``(T, C)`` zeros and ones.
@@ -168,7 +170,7 @@ def frame_labels(
         if value not in known:
             raise ConfigError(f"{option}={value!r}: use one of {listing(known)}")
     check_rate("rate_hz", rate_hz)
-    limit = frames / rate_hz + _RUN_OVER_SECONDS if outside == "error" else math.inf
+    limit = offset_s + frames / rate_hz + _RUN_OVER_SECONDS if outside == "error" else math.inf
     told = [_told(segment, name) for segment, name in zip(segments, names or [""] * len(segments), strict=True)]
     faults = [
         f"{name}: {fault}"
@@ -180,7 +182,7 @@ def frame_labels(
     labels = np.zeros((frames, classes), np.uint8)
     owner = np.full(frames, -1)
     for index, segment in enumerate(segments):
-        first, stop = frame_span(segment.start, segment.end, rate_hz=rate_hz, rule=rule)
+        first, stop = frame_span(segment.start - offset_s, segment.end - offset_s, rate_hz=rate_hz, rule=rule)
         span = slice(max(0, first), max(0, min(stop, frames)))
         if overlap == "error":
             _refuse_overlap(segments, told, owner[span], index)
@@ -197,7 +199,7 @@ def frame_labels(
 def check_ends(segments: Sequence[TableSegment], seconds: float, *, outside: str) -> None:
     """Raise `DataError` that names the segments which run past the end of a recording of known length.
 
-    They may run over it by at most a second, as lengths and segments come from different tools.
+    They may run over it by at most a second, as lengths and segments come from different tools, but not begin there.
 
     Args:
         segments: Segments of a table.
@@ -210,12 +212,14 @@ def check_ends(segments: Sequence[TableSegment], seconds: float, *, outside: str
     if outside == "error":
         faults = [
             f"{segment.where}: ends at {segment.end:g} s"
+            if segment.start < seconds
+            else f"{segment.where}: begins at {segment.start:g} s"
             for segment in segments
-            if segment.end > seconds + _RUN_OVER_SECONDS
+            if segment.end > seconds + _RUN_OVER_SECONDS or segment.start >= seconds
         ]
         if faults:
             raise DataError(
-                f"{'; '.join(faults)}; the recording at {seconds:.2f} s: check file and unit, or say outside=cut"
+                f"{'; '.join(faults)}; the recording ends at {seconds:.2f} s: check file and unit, or say outside=cut"
             )
 
 

@@ -118,10 +118,8 @@ def sound_labels(
         >>> labels.argmax(axis=1).tolist()  # known at 0.975, 1.455 and 1.935 s; each stands for the 0.48 s before
         [1, 0, 0]
     """
-    told = names or [""] * len(segments)
-    moved, places = on_frames(segments, frame_offset(front_end, frame_time), told)
     return frame_labels(
-        moved,
+        segments,
         frames=frames,
         rate_hz=front_end.feature_rate_hz,
         classes=classes,
@@ -129,5 +127,6 @@ def sound_labels(
         rule=rule,
         overlap=overlap,
         outside="cut",  # the end of the sound is the caller's business: the last feature ends before it
-        names=places,
+        names=names,
+        offset_s=frame_offset(front_end, frame_time),
     )

@@ -71,8 +71,8 @@ def test_segments_end_where_the_file_does(table: Path) -> None:
     with pytest.raises(SourceError) as caught:
         _import(table, **NONE_CHOSEN)
     assert list(caught.value.problems) == [
-        "video 'b': row 2: ends at 1.99 s; the recording at 0.99 s: check file and unit, or say outside=cut",
-        "video 'c': row 3: ends at 9 s; the recording at 1.00 s: check file and unit, or say outside=cut",
+        "video 'b': row 2: ends at 1.99 s; the recording ends at 0.99 s: check file and unit, or say outside=cut",
+        "video 'c': row 3: ends at 9 s; the recording ends at 1.00 s: check file and unit, or say outside=cut",
     ]
     assert _import(table, outside="cut", **NONE_CHOSEN).summary.videos == 2
     with FeatureStore(table.parent / "out.h5") as store:
@@ -117,6 +117,29 @@ def test_rows_without_files(table: Path) -> None:
     assert "say missing=skip" in caught.value.problems[0]
     report = _import(table, missing="skip")
     assert any("2 files of the table are not there" in told for told in report.warnings)
+
+
+def test_messages_have_the_times_of_the_table(table: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"row 2, segment 0\.3 to 0\.8 s and row 3, segment 0\.7 to 1\.2 s overlap: correct one"
+    ):
+        _import(table, overlap="error")
+
+
+@pytest.mark.parametrize("clips", [False, True])
+def test_a_segment_that_begins_after_the_end_is_no_rounding(table: Path, clips: bool) -> None:
+    with table.open("a") as file:
+        file.write("c,1.3,1.6,bark,validation\n")  # c.wav lasts 1 s; a second past it is let through
+    with pytest.raises(DataError, match=r"row 6: begins at 1\.3 s; the recording ends at 1\.00 s: check file and unit"):
+        _import(table, clips=clips)
+
+
+def test_a_segment_cannot_be_two_recordings(table: Path) -> None:
+    table.write_text(ROWS + "c,0.1,0.4,meow,validation\n")
+    with pytest.raises(DataError, match=r"row 6: is the same segment as row 5: a recording has one class, drop one"):
+        _import(table, clips=True)
+    table.write_text(ROWS + "c,0.1000001,0.4,meow,validation\n")
+    assert _import(table, clips=True).summary.videos == 5
 
 
 def test_one_file_by_two_names_is_a_problem(table: Path) -> None:

@@ -203,6 +203,13 @@ def test_wrong_options(tmp_path: Path, genres: Path, kind: str) -> None:
         import_features("audio-folders", genres, tmp_path / "a.h5", **options)
 
 
+def test_folders_of_splits_are_no_classes(tmp_path: Path) -> None:
+    for name in ("train", "Test"):
+        write_wav(tmp_path / "sound" / name / "dog" / f"{name}.wav", tone(0.5))
+    with pytest.raises(DataError, match=r"its folders 'Test', 'train' are splits, not classes: put the folders"):
+        import_features("audio-folders", tmp_path / "sound", tmp_path / "out.h5")
+
+
 def test_lists_and_folders_that_are_not_there(tmp_path: Path, genres: Path) -> None:
     with pytest.raises(DataError, match=r"train\.txt: no such file: give a list"):
         import_features("audio-folders", genres, tmp_path / "a.h5", splits={"train": "train.txt"})

@@ -86,6 +86,7 @@ def test_wrong_options(tmp_path: Path, recordings: Path, layout: str, kind: str)
 
 STREAM_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "no utterances": ({"utterances": 0}, "utterances=0"),
+    "gaps of days": ({"gap_max_s": 1e20}, r"gap_min_s=0.2, gap_max_s=1e\+20: give seconds, from 0 to 3600"),
     "gaps the wrong way round": ({"gap_min_s": 2.0}, r"gap_min_s=2.0, gap_max_s=1.5"),
     "loud noise": ({"noise_db": 3.0}, "noise_db=3.0"),
     "unknown time": ({"frame_time": "begin"}, "frame_time='begin'"),
