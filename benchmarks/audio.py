@@ -11,13 +11,14 @@ log-mel         VGGish's features of the whole minute; ``librosa``: magnitudes o
 stream          the same features of 10 ms at a time, as a microphone gives them
 live            decoding, resampling and features in blocks of 10 ms, as `coadtr live` does them
 
-It took half a minute with --rounds 4. AMD EPYC, 2 cores under a load of 9 by other work, so that an idle machine is
-several times as fast; Python 3.11.7, numpy 2.4.6, librosa 0.11.0, PyAV 18.1.0. Median of 4 rounds, and range:
+It took 40 s with --rounds 3. AMD EPYC, 2 cores under a load of 5 by other work, so that an idle machine is
+several times as fast; Python 3.11.7, numpy 2.4.6, librosa 0.11.0, PyAV 18.1.0. soxr 1.1.0. Median of
+3 rounds, and range:
 
-    decode wav 779 (469 to 892), flac 485 (296 to 1009), mp3 358 (273 to 441)
-    resample 398 (307 to 436), librosa 2216 (1742 to 3243)
-    log-mel 1487 (1227 to 1789), librosa 1418 (915 to 1697), stream 58 (47 to 70)
-    live 20 (15 to 29)
+    decode wav 400 (342 to 431), flac 264 (253 to 312), mp3 194 (179 to 236)
+    resample 1744 (1464 to 1941), librosa 1137 (1114 to 1298)
+    log-mel 845 (628 to 1023), librosa 805 (591 to 857), stream 39 (30 to 40)
+    live 26 (24 to 27)
 """
 
 from __future__ import annotations
