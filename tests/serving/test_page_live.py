@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from coadtr.audio import LogMel
 from coadtr.live import LiveDetector, LiveSource, PageView
 from coadtr.runtime import EventDecoder, EventSettings
 from coadtr.video import Eyes, Sampling
@@ -29,6 +30,7 @@ from tests.serving.showing import (
 )
 
 pytestmark = pytest.mark.slow
+SHOWN = "getComputedStyle(document.getElementById('blank')).display !== 'none'"
 
 
 class ColourNetwork(Eyes):
@@ -69,3 +71,24 @@ def test_a_file_is_watched_as_it_goes_on(visit: Visit, video: Path, tmp_path: Pa
         text = page.inner_text("body")
         assert "colours.webm" in text
         assert "behind the source" in text
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_sound_has_no_picture_to_wait_for(sound: bool, visit: Visit) -> None:
+    with program() as (url, service):
+        made = LogMel(bands=3).describe() if sound else {"backbone": "colours"}
+        model = service.model() | {"streams": [{"name": "audio", "channels": 3}], "extractors": {"audio": made}}
+        service.model = lambda: model  # type: ignore[method-assign]
+        page = visit(f"{url}/?stream=talk")
+        shows(page, "waiting")
+        assert page.evaluate(SHOWN) is not sound
+        for number in range(4):
+            service.board.answer("talk", f'{{"frame":{number},"time":{number / 5},"scores":[0.2,0.7,0.1],"events":[]}}')
+            service.board.live("talk", {"source": "talk.wav", "lag": 0.1, "step_ms": 2.0, "dropped": 0})
+        until(page, "document.getElementById('action').textContent === 'lift'")
+        assert page.evaluate(SHOWN) is not sound
+        page.wait_for_selector("[data-figure=dropped]")
+        told = page.inner_text("body")
+        assert ("features left out" if sound else "pictures dropped") in told
+        assert ("log-mel" if sound else "colours") in page.text_content("#facts")
+        assert "object Object" not in page.text_content("#facts")

@@ -12,7 +12,9 @@ export class Figures {
     this.canvas = this.chart.querySelector("canvas");
   }
 
-  open() {
+  // sound: whether no pictures are seen, but sound is heard.
+  open(sound = false) {
+    this.left = sound ? "features left out" : "pictures dropped";
     Object.assign(this, { delays: [], came: [], told: {}, rendered: -RENDER_MS });
     this.place.replaceChildren();
     this.chart.hidden = true;
@@ -46,7 +48,7 @@ export class Figures {
       ["behind the source now", lag === undefined ? null : lag < 10 ? milliseconds(1000 * lag) : span(lag), "lag"],
       ["to make features", features === undefined ? null : milliseconds(features), "features"],
       ["to step", step === undefined ? null : milliseconds(step), "step"],
-      ["pictures dropped", dropped === undefined ? null : String(dropped), "dropped"],
+      [this.left, dropped === undefined ? null : String(dropped), "dropped"],
       ["answers a second", this.#rate(now), "rate"],
     ];
     const shown = rows.filter(([, value]) => value !== null);

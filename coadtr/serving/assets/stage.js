@@ -18,6 +18,11 @@ export function current({ scores }, { classes, background, ignored, head }) {
   return { place, name: [place, ...beside].map((one) => classes[one]).join(" + "), score: scores[place] };
 }
 
+// Whether all that a model takes is made of sound.
+export function hears({ streams, extractors }) {
+  return streams.length > 0 && streams.every(({ name }) => extractors?.[name]?.front_end !== undefined);
+}
+
 export class Stage {
   constructor() {
     this.place = $("stage");
@@ -33,9 +38,17 @@ export class Stage {
     $("blank").hidden = own;
     this.canvas.hidden = true;
     this.place.classList.toggle("blind", !own);
+    this.place.classList.remove("sound");
     $("caption").hidden = true;
     $("blank").textContent = "No picture yet";
     this.clock(null);
+  }
+
+  // A model of sound alone has no picture that one could wait for, or miss.
+  hello(model) {
+    const sound = hears(model);
+    this.place.classList.toggle("sound", sound);
+    if (sound) $("blank").hidden = true;
   }
 
   clock(time) {
@@ -74,7 +87,7 @@ export class Stage {
       return; // the next one may do
     }
     if (turn !== this.turn) return;
-    this.place.classList.remove("blind");
+    this.place.classList.remove("blind", "sound");
     $("blank").hidden = true;
     this.canvas.hidden = false;
     if (this.canvas.width !== bitmap.width || this.canvas.height !== bitmap.height)

@@ -3,7 +3,7 @@
 import { EventList } from "./events.js";
 import { Figures } from "./latency.js";
 import { Past } from "./past.js";
-import { current, Stage } from "./stage.js";
+import { current, hears, Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 import { $, make } from "./words.js";
 
@@ -38,6 +38,7 @@ export class View {
     const same = this.model !== null && meaning(this.model) === meaning(model);
     this.model = model;
     if (!same) this.#begin();
+    this.parts.stage.hello(model);
     facts(model);
     this.say("waiting", `Waiting for the ${this.past.last ? "next" : "first"} answer`);
   }
@@ -114,7 +115,7 @@ export class View {
     this.past = new Past(this.model.rate_hz);
     timeline.open(this.past, this.model);
     events.open(this.model.classes);
-    figures.open();
+    figures.open(hears(this.model));
     $("caption").hidden = true;
   }
 
@@ -134,13 +135,18 @@ function meaning({ classes, background, ignored, rate_hz: rate }) {
   return JSON.stringify([classes, background, ignored, rate]);
 }
 
+// What made the features of a stream, by the record of them.
+function maker(record) {
+  return record?.front_end ?? record?.backbone ?? Object.values(record ?? {}).join(" ");
+}
+
 function facts({ classes, rate_hz: rate, streams, extractors, precision, head, source, server }) {
   const rows = {
     checkpoint: source?.checkpoint,
     classes: String(classes.length),
     "answers a second": String(rate),
     features: streams.map(({ name, channels }) => `${name} ${channels}`).join(", "),
-    extractors: extractors && Object.values(extractors).map((one) => one?.name ?? one).join(", "),
+    extractors: extractors && Object.values(extractors).map(maker).join(", "),
     head,
     precision,
     server,
