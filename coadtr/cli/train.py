@@ -130,7 +130,7 @@ def _epochs(out: Path, result: TrainingResult) -> Table:
     clips = curves is not None and "val_clip_accuracy" in curves
     right = ("right at the end",) if clips else ()
     for column in ("epoch", "train loss", "validation loss", "validation mAP", *right, ""):
-        table.add_column(column, justify="right" if column else "left")
+        table.add_column(column, justify="right" if column else "left", no_wrap=not column)
     if curves is None:
         return table
     curves = curves.set_index("epoch")[["train_loss", "val_loss", "val_mAP", *["val_clip_accuracy"] * clips]]

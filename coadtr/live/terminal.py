@@ -37,8 +37,10 @@ def summary(totals: Totals) -> str:
         >>> from coadtr.live.pipeline import Totals
         >>> summary(Totals(frames=48, answers=8, held=1))
         '48 frames, 8 answers (1 held, 0 left out), 0 events; lag none, networks none, step none'
+        >>> summary(Totals(frames=48, answers=8, sound=True))
+        '48 blocks, 8 answers (0 held, 0 left out), 0 events; lag none, features none, step none'
     """
-    spreads = (("lag", totals.lag), ("networks", totals.look), ("step", totals.step))
+    spreads = (("lag", totals.lag), ("features" if totals.sound else "networks", totals.look), ("step", totals.step))
     spent = ", ".join(f"{name} {_milliseconds(spread)}" for name, spread in spreads)
     seen = f"{totals.frames:,} {'blocks' if totals.sound else 'frames'}"
     return (
@@ -67,11 +69,12 @@ class EventLines:
         """Print its events."""
         self.end(answer.events)
 
-    def frame(self, sight: Sight) -> None:  # noqa: ARG002 - that there is one is enough
+    def frame(self, sight: Sight) -> None:
         """Tell with the first one that there are pictures, or sound."""
         if not self._begun:
             self._begun = True
-            self._console.print(f"watching {self._source}", markup=False, highlight=False, soft_wrap=True)
+            does = "listening to" if sight.frame is None else "watching"
+            self._console.print(f"{does} {self._source}", markup=False, highlight=False, soft_wrap=True)
 
     def end(self, events: tuple[Event, ...]) -> None:
         """Print the events that the end brought."""

@@ -54,6 +54,9 @@ def test_answers_are_those_of_the_checkpoint_on_the_whole_file(folder: Path) -> 
     np.testing.assert_allclose([row["time"] for row in rows], [FRONT_END.complete_s(at) for at in range(len(rows))])
     assert last["end"] == len(rows) == len(features) == 88
     assert "blocks, 88 answers (0 held, 0 left out)" in said
+    assert "listening to speech.wav: 100 answers a second" in said
+    assert ", features 0." in said
+    assert "networks" not in said
     (folder / "out.jsonl").unlink()
 
 

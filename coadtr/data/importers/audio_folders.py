@@ -141,6 +141,7 @@ def plan_audio_folders(
         problems=tuple(problems),
         warnings=(*warnings, *faults),
         damaged="skip" if damaged == "skip" else "error",
+        skippable=True,
         label_kind="index",
     )
 

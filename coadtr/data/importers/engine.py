@@ -34,6 +34,7 @@ MOST_TRIMMED: Final = 2
 
 _NOTES: Final = 100
 _SKIPS: Final = 20
+_SKIPPING: Final = " (options.damaged=skip leaves such files out)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,15 @@ class _Work:
     counted: dict[str, tuple[VideoRecord, NDArray[np.int64]]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     single: bool = True
+    skipping: str = ""
 
     def unread(self, video: str, error: str, *, leave_out: bool) -> None:
         """Note that a video cannot be taken in."""
         if leave_out:
             self.skipped[video] = error
         else:
-            self.problems.append(f"video {video!r}: {error}")
+            remedy, self.skipping = self.skipping, ""  # once is enough
+            self.problems.append(f"video {video!r}: {error}{remedy}")
 
     def check_left(self) -> None:
         """Make a problem of videos that are left out where nothing else is there."""
@@ -115,7 +118,7 @@ def carry_out(
     """
     if align not in ALIGNMENTS:
         raise ConfigError(f"align={align!r}: use error, or trim to cut lengths that differ by {MOST_TRIMMED} frames")
-    work = _Work(_header(plan), align, check_dtype(dtype), list(plan.problems))
+    work = _Work(_header(plan), align, check_dtype(dtype), list(plan.problems), skipping=_SKIPPING * plan.skippable)
     kept = 0
     with ExitStack() as stack:
         journal = None

@@ -48,6 +48,7 @@ class ImportPlan:
         problems: What is wrong with the source, each naming file, place, value and remedy.
         warnings: What a user should know, though nothing is wrong.
         damaged: What is done about a video that cannot be read: ``'error'``, or ``'skip'`` to leave it out.
+        skippable: Whether ``options.damaged=skip`` mends whatever is wrong with a video: the error names it.
         label_kind: How labels are stored; ``'auto'``: as class indices if every frame has exactly one class.
 
     Example:
@@ -74,4 +75,5 @@ class ImportPlan:
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     damaged: Literal["error", "skip"] = "error"
+    skippable: bool = False
     label_kind: Literal["auto", "index", "multi-hot"] = "auto"

@@ -80,10 +80,7 @@ class _Files:
         return list(self.paths.values())
 
     def read(self, video: str) -> _Sound:
-        try:
-            features, seconds = features_of_file(self.paths[video], self.front_end)
-        except DataError as error:
-            raise DataError(f"{self.paths[video].name}: {error}") from error
+        features, seconds = features_of_file(self.paths[video], self.front_end)
         return _Sound(features, self.front_end.feature_rate_hz, self.front_end.feature_s, seconds)
 
 

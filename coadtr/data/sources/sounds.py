@@ -141,7 +141,10 @@ def features_of_file(path: Path, front_end: LogMel) -> tuple[NDArray[np.float32]
             samples += len(block)
             blocks.append(stream.push(block))
     seconds = samples / front_end.rate_hz
-    return _whole(blocks, seconds, front_end), seconds
+    try:
+        return _whole(blocks, seconds, front_end), seconds
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def _whole(blocks: list[NDArray[np.float32]], seconds: float, front_end: LogMel) -> NDArray[np.float32]:

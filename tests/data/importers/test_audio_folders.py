@@ -130,6 +130,9 @@ def test_damaged_files_are_named_or_left_out(tmp_path: Path, genres: Path) -> No
         import_features("audio-folders", genres, tmp_path / "a.h5", **BRIEF)
     for name in ("jazz.00003", "jazz.00005", "metal.00007"):
         assert f"video '{name}': " in str(caught.value)
+    # The remedy, once, and each path.
+    assert str(caught.value).count("options.damaged=skip leaves such files out") == 1
+    assert str(caught.value).count("metal.00007.wav: lasts 0.01 s") == 1
     report = import_features("audio-folders", genres, tmp_path / "a.h5", damaged="skip", **BRIEF)
     assert report.summary.videos == 21
     told = [warning for warning in report.warnings if "is damaged and left out" in warning]
