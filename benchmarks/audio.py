@@ -12,7 +12,7 @@ stream          the same features of 10 ms at a time, as a microphone gives them
 live            decoding, resampling and features in blocks of 10 ms, as `coadtr live` does them
 
 It took 40 s with --rounds 3. AMD EPYC, 2 cores under a load of 5 by other work, so that an idle machine is
-several times as fast; Python 3.11.7, numpy 2.4.6, librosa 0.11.0, PyAV 18.1.0. soxr 1.1.0. Median of
+several times as fast; Python 3.11.7, numpy 2.4.6, librosa 0.11.0, PyAV 18.1.0, soxr 1.1.0. Median of
 3 rounds, and range:
 
     decode wav 400 (342 to 431), flac 264 (253 to 312), mp3 194 (179 to 236)
