@@ -64,9 +64,10 @@ def opening_line(run: Mapping[str, Any], out: Path, *, sequences: bool, last: Pa
     """
     model, data, training = run["model"], run["data"], run["training"]
     how = "whole sequences" if sequences else "clips"
+    task = " (task audio)" if data.get("task") == "audio" else ""
     depth = f" of depth {model['depth']}" if "depth" in model else ""
     verb = "going on with" if last is not None else "training"
     return (
         f"{verb} {model['kind']}{depth} (E={model['embed_dim']}, N={model['window']}) "
-        f"on {data['path']} in {how}, {training['max_epochs']} epochs, seed {training['seed']} -> {out}"
+        f"on {data['path']}{task} in {how}, {training['max_epochs']} epochs, seed {training['seed']} -> {out}"
     )

@@ -113,6 +113,7 @@ def test_a_run_learns_logs_the_accuracy_at_the_end_and_keeps_its_task(
     spec = load(result.checkpoint).spec
     assert spec.task == "audio"
     assert json.loads((tmp_path / "run/run.json").read_text())["data"]["task"] == "audio"
+    assert " (task audio) in " in lines[0]
     assert "val_clip_accuracy" in lines[1]
     detector, right = load(result.checkpoint).model, []
     for record in store.videos("validation"):
