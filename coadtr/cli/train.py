@@ -86,7 +86,7 @@ def _streams(settings: dict[str, Any]) -> list[str] | None:
     Raises:
         ConfigError: If they are asked for where they were asked for once.
     """
-    if "streams" in group(settings, "dataset"):  # of a settings file of the user's own
+    if group(settings, "dataset").get("streams") is not None:  # of a settings file of the user's own
         raise ConfigError("dataset.streams is now features.streams: name the feature streams there")
     return names({"features.streams": group(settings, "features")["streams"]}, "features.streams")
 

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import coadtr
-from coadtr.cli.main import COMMANDS, config_folder
+from coadtr.cli.main import COMMANDS, config_folder, module_of
 from tests.cli.calling import call, contents, refuse, succeed
 
 CHOICES = ", ".join(sorted(path.stem for path in (config_folder() / "model").glob("*.yaml")))
@@ -32,7 +32,7 @@ def test_help_lists_the_settings_and_an_example(command: str, tmp_path: Path) ->
     out = succeed(*command.split(), "--help", folder=tmp_path)
     assert out.startswith(f"coadtr {command}: ")
     assert f"Example:  coadtr {command} " in out
-    settings = OmegaConf.load(config_folder() / f"{command.replace(' ', '_')}.yaml")
+    settings = OmegaConf.load(config_folder() / f"{module_of(command)}.yaml")
     for name in map(str, settings):
         if name not in ("defaults", "hydra"):
             assert f"\n{name}: " in out or f"\n{name}:\n" in out
@@ -59,7 +59,7 @@ def test_the_settings_are_printed_as_composed(tmp_path: Path) -> None:
         ("train +trainer.speed=3 dataset.path=data.h5", ("trainer.speed is not a setting",)),
         ("train model=gru", ("model=gru", CHOICES)),
         ("train experiment=exercises/gru", ("experiment=exercises/gru", "exercises/grab", "`coadtr train --help`")),
-        ("cost features=i3d", ("features=i3d", "anet, exercises, kinetics")),
+        ("cost features=i3d", ("features=i3d", "anet, anet_audio, exercises")),
         ("train fast", ("'fast' is not a setting", "name=value")),
         ("train =3", ("'=3' has no name",)),
         ("train dataset.path=${nope}", ("dataset.path", "'nope' not found")),
@@ -102,7 +102,7 @@ def test_the_settings_are_printed_as_composed(tmp_path: Path) -> None:
         ("data import", ("format=... must be given",)),
         (
             "data import format=tarball out=x.h5",
-            ("format=tarball: there is no such choice", "csv, exercises, lstr, oadtr"),
+            ("format=tarball: there is no such choice", "audio-csv, audio-folders, csv, exercises"),
         ),
         ("data import format=oadtr out=x.h5", ("source=PATH",)),
         ("data import format=exercises out=x.h5 options.stream=a", ("options.stream is not a setting",)),

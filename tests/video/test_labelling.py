@@ -165,15 +165,15 @@ def test_features_without_what_was_found_are_made_again(run: Run, work: _Work, t
 def test_a_full_disk_ends_the_run_and_loses_nothing(
     run: Run, work: _Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str | None
 ) -> None:
-    written = StoreWriter.add
+    written = StoreWriter.put
 
-    def full(self: StoreWriter, name: str, **arrays: Any) -> None:
+    def full(self: StoreWriter, name: str, **arrays: Any) -> Any:
         if name == "c1":
             raise StorageError(f"{self.path}: cannot be written ([Errno 28] No space left on device): free some space")
-        written(self, name, **arrays)
+        return written(self, name, **arrays)
 
     with monkeypatch.context() as patched:
-        patched.setattr(StoreWriter, "add", full)
+        patched.setattr(StoreWriter, "put", full)
         with pytest.raises(StorageError, match=r"Errno 28.*what is done is kept: run the same command again"):
             run(table)
     assert not (tmp_path / "out.h5").exists()
