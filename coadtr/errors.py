@@ -7,6 +7,7 @@
     ├── DataError            a file of features or labels is not what it should be
     │   ├── SchemaError      not a feature store, or one of another schema version
     │   ├── SourceError      a source of data has problems; lists them all
+    │   ├── DamagedError     a recording cannot be read to its end
     │   ├── StorageError     the disk refused what was to be written
     │   └── UnsafeFileError  a file asks for more than data (a pickle that imports something)
     ├── CheckpointError      an exported checkpoint is damaged, or does not fit what it meets
@@ -31,6 +32,7 @@ __all__ = [
     "CheckpointError",
     "CoadtrError",
     "ConfigError",
+    "DamagedError",
     "DataError",
     "MissingExtraError",
     "SchemaError",
@@ -84,6 +86,10 @@ class SourceError(DataError):
     def __reduce__(self) -> tuple[type[SourceError], tuple[str, tuple[str, ...]]]:
         """Return what makes an equal error, so that it crosses to another process."""
         return type(self), (self.source, self.problems)
+
+
+class DamagedError(DataError):
+    """A recording cannot be read to its end, or is too short to be of use: an import may leave it out."""
 
 
 class StorageError(DataError):

@@ -10,7 +10,7 @@ import numpy as np
 
 from coadtr.audio import read_audio
 from coadtr.data.sources.label_rules import check_ends
-from coadtr.data.sources.sounds import STREAM, features_of_samples
+from coadtr.data.sources.sounds import STREAM, features_of_samples, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -76,7 +76,8 @@ class AudioClips:
         """Return the features of a segment, and its class for each of them.
 
         Raises:
-            DataError: If the file is damaged, or the segment past its end or shorter than one feature.
+            DamagedError: If the file is damaged.
+            DataError: If the segment is past its end, or shorter than one feature.
         """
         samples, rate = self._samples(path), self.front_end.rate_hz
         check_ends([segment], len(samples) / rate, outside=self.outside)
@@ -86,5 +87,6 @@ class AudioClips:
 
     def _samples(self, path: Path) -> NDArray[np.float32]:
         if self._last is None or self._last[0] != path:
-            self._last = path, read_audio(path, rate_hz=self.front_end.rate_hz)[0]
+            with readable():
+                self._last = path, read_audio(path, rate_hz=self.front_end.rate_hz)[0]
         return self._last[1]

@@ -197,6 +197,7 @@ def plan_audio_csv(
         problems=tuple(found.problems),
         warnings=tuple(warnings),
         damaged="skip" if damaged == "skip" else "error",
+        skippable=True,
         label_kind="index" if clips else "auto",
     )
 

@@ -13,7 +13,14 @@ from coadtr.data.importers.recording_splits import read_split_lists, stratified_
 from coadtr.data.sources.feature_files import FeatureFile
 from coadtr.data.sources.named_files import NamedFiles, recording_names
 from coadtr.data.sources.rate_options import check_rate
-from coadtr.data.sources.sounds import AUDIO_SUFFIXES, STREAM, choose_front_end, features_of_file, files_below
+from coadtr.data.sources.sounds import (
+    AUDIO_SUFFIXES,
+    STREAM,
+    choose_front_end,
+    features_of_file,
+    files_below,
+    readable,
+)
 from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
 
@@ -202,5 +209,6 @@ def _read_sound(front_end: LogMel, path: Path, label: int) -> VideoArrays:
 
 
 def _read_embeddings(path: Path, label: int) -> VideoArrays:
-    features = FeatureFile(path).read()
+    with readable():
+        features = FeatureFile(path).read()
     return {STREAM: features}, np.full(len(features), label)

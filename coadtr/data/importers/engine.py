@@ -17,7 +17,7 @@ from coadtr.data.storage.checking import FeatureType, check_dtype, check_video
 from coadtr.data.storage.journal import StoreJournal
 from coadtr.data.storage.schema import Header, VideoRecord, listing
 from coadtr.data.storage.store import FeatureStore
-from coadtr.errors import ConfigError, DataError, StorageError, UnsafeFileError
+from coadtr.errors import ConfigError, DamagedError, DataError, StorageError, UnsafeFileError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,10 +68,13 @@ class _Work:
     single: bool = True
     skipping: str = ""
 
-    def unread(self, video: str, error: str, *, leave_out: bool) -> None:
+    def unread(self, video: str, error: Exception, *, leave_out: bool) -> None:
         """Note that a video cannot be taken in."""
-        if leave_out:
-            self.skipped[video] = error
+        # Of what is said of a video, its labels, say: to leave the video out would hide that.
+        if isinstance(error, DataError) and not isinstance(error, DamagedError):
+            self.problems.append(f"video {video!r}: {error}")
+        elif leave_out:
+            self.skipped[video] = str(error)
         else:
             remedy, self.skipping = self.skipping, ""  # once is enough
             self.problems.append(f"video {video!r}: {error}{remedy}")
@@ -141,7 +144,7 @@ def carry_out(
                     journal.discard()
                 raise
             except (DataError, OSError) as error:
-                work.unread(video.name, str(error), leave_out=plan.damaged == "skip")
+                work.unread(video.name, error, leave_out=plan.damaged == "skip")
         work.check_left()
         if work.problems:
             if journal is not None:

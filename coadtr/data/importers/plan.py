@@ -47,8 +47,8 @@ class ImportPlan:
         files: Files that are read; their sizes and times tell whether an interrupted import may go on.
         problems: What is wrong with the source, each naming file, place, value and remedy.
         warnings: What a user should know, though nothing is wrong.
-        damaged: What is done about a video that cannot be read: ``'error'``, or ``'skip'`` to leave it out.
-        skippable: Whether ``options.damaged=skip`` mends whatever is wrong with a video: the error names it.
+        damaged: What is done about a video whose file is damaged: ``'error'``, or ``'skip'`` to leave it out.
+        skippable: Whether there is an option ``damaged``, which the error of such a file names.
         label_kind: How labels are stored; ``'auto'``: as class indices if every frame has exactly one class.
 
     Example:

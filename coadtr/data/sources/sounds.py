@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from coadtr.audio import AudioReader, LogMel, log_mel_preset, resample
 from coadtr.data.storage.schema import listing
-from coadtr.errors import ConfigError, DataError
+from coadtr.errors import ConfigError, DamagedError, DataError, UnsafeFileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ __all__ = [
     "features_of_file",
     "features_of_samples",
     "files_below",
+    "readable",
 ]
 
 AUDIO_SUFFIXES: Final = (
@@ -133,10 +135,10 @@ def features_of_file(path: Path, front_end: LogMel) -> tuple[NDArray[np.float32]
         ``(T, D)`` float32, and the length of the sound in seconds.
 
     Raises:
-        DataError: If the file is damaged, has no sound, or is shorter than one feature.
+        DamagedError: If the file is damaged, has no sound, or is shorter than one feature.
     """
     stream, blocks, samples = front_end.stream(), list[Any](), 0
-    with AudioReader(path, rate_hz=front_end.rate_hz) as reader:
+    with readable(), AudioReader(path, rate_hz=front_end.rate_hz) as reader:
         for block in reader:
             samples += len(block)
             blocks.append(stream.push(block))
@@ -144,7 +146,28 @@ def features_of_file(path: Path, front_end: LogMel) -> tuple[NDArray[np.float32]
     try:
         return _whole(blocks, seconds, front_end), seconds
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DamagedError(f"{path}: {error}") from error
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Tell what is wrong with a file from what is wrong with what is said of it.
+
+    Raises:
+        DamagedError: In place of a `DataError`.
+
+    Example:
+        >>> with readable():
+        ...     raise DataError("a.wav: is cut short")
+        Traceback (most recent call last):
+        coadtr.errors.DamagedError: a.wav: is cut short
+    """
+    try:
+        yield
+    except UnsafeFileError:  # nothing to pass over
+        raise
+    except DataError as error:
+        raise DamagedError(str(error)) from error
 
 
 def _whole(blocks: list[NDArray[np.float32]], seconds: float, front_end: LogMel) -> NDArray[np.float32]:

@@ -151,11 +151,20 @@ def test_one_file_by_two_names_is_a_problem(table: Path) -> None:
 
 def test_damaged_files_can_be_left_out(table: Path) -> None:
     (table.parent / "sound" / "b.wav").write_bytes(b"no sound")
-    with pytest.raises(DataError, match="video 'b': "):
+    with pytest.raises(DataError, match=r"video 'b': .* \(options.damaged=skip leaves such files out\)"):
         _import(table)
     report = _import(table, damaged="skip")
     assert any(told.startswith("video 'b' is damaged and left out: ") for told in report.warnings)
     assert report.summary.videos == 2
+
+
+@pytest.mark.parametrize("clips", [False, True])
+def test_a_wrong_row_is_no_damage_of_its_file(table: Path, clips: bool) -> None:
+    with table.open("a") as file:
+        file.write("b.wav,900,901,bark,test\n")
+    with pytest.raises(DataError, match="900") as caught:
+        _import(table, damaged="skip", clips=clips)
+    assert "damaged=skip" not in str(caught.value)
 
 
 def test_a_table_beside_its_files_and_its_missing_columns(table: Path) -> None:
