@@ -69,7 +69,8 @@ def test_hydra_leaves_no_files_and_the_help_is_ours(path: Path) -> None:
     assert hydra["output_subdir"] is None
     assert hydra["run"]["dir"] == "."
     assert hydra["help"]["app_name"] == f"coadtr {command}"
-    assert f"Example:  coadtr {command} " in hydra["help"]["template"]
+    helped = hydra["help"]["template"] + hydra["help"].get("footer", "")
+    assert helped.count(f"Example:  coadtr {command} ") == 1
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -286,6 +287,7 @@ def test_a_format_file_has_the_options_of_its_importer_with_their_defaults(layou
     helped = OmegaConf.load(config_folder() / f"format/{layout}.yaml").hydra.help.footer
     told = "\n".join(re.findall(r"^  (\w+: .*?) +# ", helped, re.MULTILINE))
     assert OmegaConf.to_container(OmegaConf.create(told)) == options
+    assert helped.count("Example:") == 1
     assert f"Example:  coadtr data import format={layout}" in helped
 
 
