@@ -220,8 +220,12 @@ def test_pointing_reads_time_frame_class_and_score(visit: Callable[..., Page], t
     page = visit(two_runs)
     page.locator("#stage").scroll_into_view_if_needed()
     box = page.locator("#stage").bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40)
     tip = page.locator("#tip")
+    for move in range(100):  # the first ones may come before the page has drawn what lies there
+        page.mouse.move(box["x"] + box["width"] / 2 + move % 2, box["y"] + 40)
+        if tip.is_visible():
+            break
+        page.wait_for_timeout(100)
     tip.wait_for(state="visible")
     assert "frame" in tip.inner_text()
     assert "shows: class_" in tip.inner_text()
