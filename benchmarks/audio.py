@@ -11,14 +11,13 @@ log-mel         VGGish's features of the whole minute; ``librosa``: magnitudes o
 stream          the same features of 10 ms at a time, as a microphone gives them
 live            decoding, resampling and features in blocks of 10 ms, as `coadtr live` does them
 
-It took 40 s with --rounds 3. AMD EPYC, 2 cores under a load of 5 by other work, so that an idle machine is
-several times as fast; Python 3.11.7, numpy 2.4.6, librosa 0.11.0, PyAV 18.1.0, soxr 1.1.0. Median of
-3 rounds, and range:
+It took 9 s with --rounds 4. AMD EPYC, 2 cores, idle; Python 3.11.7, numpy 2.4.6, librosa 0.11.0, PyAV 18.1.0,
+soxr 1.1.0. Median of 4 rounds, and range:
 
-    decode wav 400 (342 to 431), flac 264 (253 to 312), mp3 194 (179 to 236)
-    resample 1744 (1464 to 1941), librosa 1137 (1114 to 1298)
-    log-mel 845 (628 to 1023), librosa 805 (591 to 857), stream 39 (30 to 40)
-    live 26 (24 to 27)
+    decode wav 1792 (1770 to 1826), flac 1266 (1256 to 1273), mp3 941 (918 to 947)
+    resample 5970 (5787 to 6002), librosa 6372 (6258 to 6438)
+    log-mel 3795 (3677 to 3858), librosa 3651 (3575 to 3707), stream 162 (145 to 177)
+    live 132 (131 to 133)
 """
 
 from __future__ import annotations
