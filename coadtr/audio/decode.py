@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from coadtr.audio.address import microphone
+from coadtr.audio.ffmpeg import LOCAL_ONLY, cause, import_av, open_container
 from coadtr.audio.lengths import check_complete, declared
 from coadtr.audio.resampling import Resampling, check_rate
-from coadtr.errors import ConfigError, DataError, MissingExtraError
+from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +74,7 @@ class AudioReader:
             check_rate(rate_hz, "rate_hz")
         self.source = str(source)
         self.damaged = 0
-        self._av = _av()
+        self._av = import_av("decoding sound", "audio")
         self._device = microphone(source)
         self._path = None if self._device is not None else Path(source)
         self._most = max_seconds
@@ -84,7 +85,6 @@ class AudioReader:
             self._stream = self._pick_stream()
             self.source_rate_hz, self.channels = int(self._stream.rate), int(self._stream.channels)
             self.rate_hz = rate_hz or self.source_rate_hz
-            # Fails here where two rates do not go together.
             self._resampling = Resampling(self.source_rate_hz, self.rate_hz)
         except BaseException:
             self.close()
@@ -185,7 +185,7 @@ class AudioReader:
                 return
             except (errors.FFmpegError, OSError) as error:
                 raise DataError(
-                    f"{self.source}: cannot be read on ({_cause(error)}): copy or download it again"
+                    f"{self.source}: cannot be read on ({cause(error)}): copy or download it again"
                 ) from error
             try:
                 decoded = packet.decode()
@@ -204,19 +204,15 @@ class AudioReader:
         return DataError(f"{self.source}: {what}, {good}: copy or download it again, or cut it there")
 
     def _open(self) -> Any:
-        options: dict[str, Any] = {"metadata_errors": "replace"}
+        options: dict[str, Any] = {}
         if self._device is not None:
             options["format"], name = self._device
             _find_alsa(self._device[0])
             remedy = "check that it is connected, that no other program uses it, and that you may listen to it"
         else:
-            # A local file (a play list, say) is not to make this machine call another.
-            options["options"] = {"protocol_whitelist": "file,crypto,data"}
+            options["options"] = LOCAL_ONLY
             name, remedy = f"file:{self.source}", "give a sound file"
-        try:
-            return self._av.open(name, **options)
-        except (self._av.error.FFmpegError, OSError, ValueError) as error:
-            raise DataError(f"{self.source}: cannot be opened ({_cause(error)}): {remedy}") from error
+        return open_container(self._av, name, options, shown=self.source, remedy=remedy)
 
     def _pick_stream(self) -> Any:
         streams = [stream for stream in self._container.streams.audio if stream.codec_context is not None]
@@ -256,21 +252,7 @@ def read_audio(source: str | Path, *, rate_hz: int | None = None) -> tuple[NDArr
         return np.concatenate([*reader], dtype=np.float32), reader.rate_hz
 
 
-def _av() -> Any:
-    try:
-        import av  # noqa: PLC0415 - comes with an extra
-    except ImportError as error:
-        raise MissingExtraError(
-            'decoding sound needs the package av: install it with `pip install "coadtr[audio]"`'
-        ) from error
-    return av
-
-
 def _find_alsa(device_format: str) -> None:
     """Name the settings of ALSA, which the library inside the wheels of PyAV seeks where those were built."""
     if device_format == "alsa" and _ALSA.is_file():
         os.environ.setdefault("ALSA_CONFIG_PATH", str(_ALSA))
-
-
-def _cause(error: Exception) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from coadtr.audio.ffmpeg import tag_seconds
 from coadtr.errors import DataError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def declared(container: Any, stream: Any, path: Path | None) -> tuple[float | No
     names = set(container.format.name.split(","))
     if path is None:
         return None, 0.0
-    seconds = _tag_seconds(stream.metadata.get("DURATION"))  # which Matroska keeps for each stream
+    seconds = tag_seconds(stream.metadata.get("DURATION"))  # which Matroska keeps for each stream
     if stream.duration and stream.time_base:
         begin = float((stream.start_time or 0) * stream.time_base) - (container.start_time or 0) / _TIME_BASE
         seconds = float(stream.duration * stream.time_base) + max(0.0, begin)
@@ -112,12 +112,6 @@ def declared(container: Any, stream: Any, path: Path | None) -> tuple[float | No
     if names & _ROUNDED or ("mp3" in names and _tagged(path)):
         return seconds, max(0.1, 0.01 * seconds)  # the coder's delay, rounded time stamps
     return None, 0.0
-
-
-def _tag_seconds(text: str | None) -> float | None:
-    """Read a length such as ``00:00:10.333000000``."""
-    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text or "")
-    return None if match is None else 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3])
 
 
 def _tagged(path: Path) -> bool:

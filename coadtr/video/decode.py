@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from coadtr.errors import ConfigError, DataError, MissingExtraError
+from coadtr.audio.ffmpeg import LOCAL_ONLY, cause, import_av, open_container, tag_seconds
+from coadtr.errors import ConfigError, DataError
 from coadtr.video.address import camera, is_live, is_url, shown
 from coadtr.video.clock import MAX_GAP_S, Clock
 
@@ -56,16 +56,6 @@ class Frame:
         return self._rgb
 
 
-def _av() -> Any:
-    try:
-        import av  # noqa: PLC0415 - comes with an extra
-    except ImportError as error:
-        raise MissingExtraError(
-            'decoding video needs the package av: install it with `pip install "coadtr[video]"`'
-        ) from error
-    return av
-
-
 class VideoReader:
     """Decode a video from its first frame to its last, in the order in which they are shown.
 
@@ -98,7 +88,7 @@ class VideoReader:
         self.source = shown(source)
         self.max_seconds = max_seconds
         self.frames = self.damaged = 0
-        self._av = _av()
+        self._av = import_av("decoding video", "video")
         self._container = self._open(source, timeout)
         try:
             self._stream = self._pick_stream()
@@ -138,7 +128,7 @@ class VideoReader:
         if self._stream.duration and self._stream.time_base:
             begins = float((self._stream.start_time or 0) * self._stream.time_base)
             known.append(max(0.0, begins - self._start()) + float(self._stream.duration * self._stream.time_base))
-        if (tag := _tag_seconds(self._stream.metadata.get("DURATION"))) is not None:
+        if (tag := tag_seconds(self._stream.metadata.get("DURATION"))) is not None:
             known.append(tag)
         if self._container.duration:
             known.append(self._container.duration / self._av.time_base)
@@ -191,14 +181,14 @@ class VideoReader:
             except StopIteration:
                 return
             except (errors.FFmpegError, OSError) as error:
-                raise self._broken(f"cannot be read on ({_cause(error)})") from error
+                raise self._broken(f"cannot be read on ({cause(error)})") from error
             try:
                 decoded = packet.decode()
             except errors.InvalidDataError:
                 yield None
                 continue
             except (errors.FFmpegError, OSError) as error:
-                raise self._broken(f"cannot be decoded on ({_cause(error)})") from error
+                raise self._broken(f"cannot be decoded on ({cause(error)})") from error
             yield from decoded
 
     def _check_length(self) -> None:
@@ -214,7 +204,7 @@ class VideoReader:
         return DataError(f"{self.source}: {what}, {good}: copy or download it again, or cut it there")
 
     def _open(self, source: str | Path, timeout: float) -> Any:
-        options: dict[str, Any] = {"metadata_errors": "replace"}
+        options: dict[str, Any] = {}
         if (device := camera(source)) is not None:
             options["format"], name = device
             remedy = "check that it is connected, that no other program uses it, and that you may read it"
@@ -224,14 +214,9 @@ class VideoReader:
                 options["options"] = {"rtsp_transport": "tcp"}
             name, remedy = str(source), "check the address and that it can be reached from here"
         else:
-            # A local file (a play list, say) is not to make this machine call another. FFmpeg has the same default
-            # for files; it is said here so that nobody's build or setting decides.
-            options["options"] = {"protocol_whitelist": "file,crypto,data"}
+            options["options"] = LOCAL_ONLY
             name, remedy = f"file:{source}", "give a video file"
-        try:
-            return self._av.open(name, **options)
-        except (self._av.error.FFmpegError, OSError, ValueError) as error:
-            raise DataError(f"{self.source}: cannot be opened ({_cause(error)}): {remedy}") from error
+        return open_container(self._av, name, options, shown=self.source, remedy=remedy)
 
     def _pick_stream(self) -> Any:
         attached = self._av.stream.Disposition.attached_pic
@@ -244,19 +229,6 @@ class VideoReader:
         stream.codec_context.thread_type = "FRAME"
         stream.codec_context.thread_count = _DECODER_THREADS
         return stream
-
-
-def _cause(error: Exception) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split())
-
-
-def _tag_seconds(text: str | None) -> float | None:
-    """Read a length such as ``00:00:10.333000000``, which Matroska keeps for each stream."""
-    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text or "")
-    if match is None:
-        return None
-    hours, minutes, seconds = match.groups()
-    return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
 
 
 def decode_frames(source: str | Path, *, max_seconds: float | None = None) -> Iterator[tuple[float, NDArray[np.uint8]]]:
