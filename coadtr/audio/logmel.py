@@ -77,7 +77,10 @@ class LogMel:
     def __post_init__(self) -> None:
         """Check the settings."""
         for field in fields(self):
-            _check_type(field.name, getattr(self, field.name), field.type)
+            value = getattr(self, field.name)
+            _check_type(field.name, value, field.type)
+            if field.type == "float":  # a whole number is one too, and the record has one spelling for it
+                object.__setattr__(self, field.name, float(value))
         check_rate(self.rate_hz, "rate_hz")
         for name, most in (("window_s", _MOST_WINDOW_S), ("hop_s", _MOST_WINDOW_S)):
             if not 1 / self.rate_hz <= getattr(self, name) <= most:

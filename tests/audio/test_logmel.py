@@ -150,6 +150,12 @@ def test_the_record_is_read_again(name: str) -> None:
     assert LogMel.recorded(record) == front_end
 
 
+def test_whole_numbers_have_the_record_of_the_same_number() -> None:
+    front_end = LogMel(window_s=1, high_hz=4000)
+    assert front_end.describe() == LogMel(window_s=1.0, high_hz=4000.0).describe()
+    assert LogMel.recorded(front_end.describe()) == front_end
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

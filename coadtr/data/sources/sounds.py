@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from coadtr.audio import AudioReader, LogMel, log_mel_preset, resample
-from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DamagedError, DataError, UnsafeFileError
 
 if TYPE_CHECKING:
@@ -55,23 +53,13 @@ def choose_front_end(name: str, changes: Mapping[str, object] | None) -> LogMel:
         Traceback (most recent call last):
         coadtr.errors.ConfigError: log_mel: bands='many': ...
     """
-    floats = [field.name for field in dataclasses.fields(LogMel) if type(field.default) is float]
-    given: dict[str, Any] = {setting: value for setting, value in (changes or {}).items() if value is not None}
-    # A whole number is a float too, and the record of the front end has one spelling for it.
-    given |= {name: float(value) for name, value in given.items() if name in floats and type(value) is int}
-    preset = log_mel_preset(name)
+    log_mel_preset(name)
     try:
-        return dataclasses.replace(preset, **_known(given))
+        return log_mel_preset(
+            name, **{setting: value for setting, value in (changes or {}).items() if value is not None}
+        )
     except ConfigError as error:
         raise ConfigError(f"log_mel: {error}") from error
-
-
-def _known(given: dict[str, Any]) -> dict[str, Any]:
-    names = [field.name for field in dataclasses.fields(LogMel)]
-    for name in given:
-        if name not in names:
-            raise ConfigError(f"{name!r} is no setting of a log-mel front end: use {listing(names)}")
-    return given
 
 
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
@@ -119,9 +107,8 @@ def features_of_samples(samples: NDArray[np.float32], rate_hz: int, front_end: L
         >>> features_of_samples(np.zeros(8000, np.float32), 8000, choose_front_end("telephone", None)).shape
         (98, 64)
     """
-    same = samples if rate_hz == front_end.rate_hz else resample(samples, rate_hz, front_end.rate_hz)
-    stream = front_end.stream()
-    return _whole([stream.push(same)], len(samples) / rate_hz, front_end)
+    found = front_end.stream().push(resample(samples, rate_hz, front_end.rate_hz))
+    return _whole([found], len(samples) / rate_hz, front_end)
 
 
 def features_of_file(path: Path, front_end: LogMel) -> tuple[NDArray[np.float32], float]:
