@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 from coadtr.data.importers.audio_clips import AudioClips, repeated
 from coadtr.data.importers.audio_folders import check_damaged
 from coadtr.data.importers.plan import ImportPlan, PlannedVideo, VideoArrays
-from coadtr.data.importers.problems import raise_problems
-from coadtr.data.importers.seeded_splits import complete_splits
+from coadtr.data.importers.seeded_splits import table_splits
 from coadtr.data.sources.class_names import alike_warnings, class_roles
 from coadtr.data.sources.coverage import Coverage
-from coadtr.data.sources.label_rules import LABEL_RULES, OUTSIDE, OVERLAPS, Segment, check_ends
+from coadtr.data.sources.label_rules import LABEL_RULES, OUTSIDE, OVERLAPS, check_ends
 from coadtr.data.sources.named_files import NamedFiles, recording_names
-from coadtr.data.sources.segments import SegmentTable, TableSegment, read_segments
-from coadtr.data.sources.sound_labels import frame_offset, on_frames, sound_labels
+from coadtr.data.sources.segments import SegmentTable, TableSegment, action_segments, read_segments
+from coadtr.data.sources.sound_labels import frame_offset, sound_labels
 from coadtr.data.sources.sounds import (
     AUDIO_SUFFIXES,
     STREAM,
@@ -55,7 +54,7 @@ class _Labels:
     def read(self, path: Path, segments: Sequence[TableSegment]) -> VideoArrays:
         features, seconds = features_of_file(path, self.front_end)
         check_ends(segments, seconds, outside=self.outside)
-        actions, places = self.actions(segments)
+        actions, places = action_segments(segments, self.class_names, self.background)
         labels = sound_labels(
             actions,
             frames=len(features),
@@ -68,13 +67,6 @@ class _Labels:
             names=places,
         )
         return {STREAM: features}, labels
-
-    def actions(self, segments: Sequence[TableSegment]) -> tuple[list[Segment], list[str]]:
-        """Return segments by class index, and their places in the table; frames in none are background anyway."""
-        background = None if self.background is None else self.class_names[self.background]
-        kept = [segment for segment in segments if segment.label != background]
-        found = [Segment(segment.start, segment.end, self.class_names.index(segment.label)) for segment in kept]
-        return found, [segment.where for segment in kept]
 
 
 def plan_audio_csv(
@@ -138,7 +130,7 @@ def plan_audio_csv(
         Traceback (most recent call last):
         coadtr.errors.ConfigError: frame_time='begin': use one of 'complete', 'centre'
     """
-    check_damaged(damaged)
+    on_damage = check_damaged(damaged)
     known = {"rule": LABEL_RULES, "overlap": OVERLAPS, "outside": OUTSIDE, "unlisted": _UNLISTED, "missing": _MISSING}
     given = {"rule": rule, "overlap": overlap, "outside": outside, "unlisted": unlisted, "missing": missing}
     for option, value in given.items():
@@ -148,7 +140,17 @@ def plan_audio_csv(
     offset = frame_offset(chosen, frame_time)
     table = read_segments(source, classes=classes, subject="file")
     found = _find(table, _folder(source, audio), unlisted="skip" if clips else unlisted, missing=missing)
-    splits, told = _splits(found, test_fraction, validation_fraction, seed, source)
+    by_name, told, choices = table_splits(
+        list(found.names.values()),
+        {found.names[path]: split for path, split in found.splits.items()},
+        test_fraction=test_fraction,
+        validation_fraction=validation_fraction,
+        seed=seed,
+        source=source,
+        problems=found.problems,
+        subject="file",
+    )
+    splits = {path: by_name[name] for path, name in found.names.items()}
     names, no_action, left_out = class_roles(table.class_names, None if clips else background, ignored)
     attributes: dict[str, object] = {
         "origin": f"segments of {source.name}, sound of {found.folder.name}",
@@ -158,7 +160,7 @@ def plan_audio_csv(
         **told,
         "extractors": {STREAM: chosen.describe()},
     }
-    warnings = [*found.warnings, *alike_warnings(names)]
+    warnings = [*found.warnings, *choices, *alike_warnings(names)]
     if clips:
         found.problems.extend(problem for segments in found.segments.values() for problem in repeated(segments))
         reading = AudioClips(chosen, names, outside=outside)
@@ -172,9 +174,9 @@ def plan_audio_csv(
         labels = _Labels(chosen, names, no_action, frame_time, rule, overlap, outside)
         coverage = Coverage(names, rule=rule, unneeded=(no_action, left_out))
         for path, segments in found.segments.items():
-            actions, rows = labels.actions(segments)
-            moved, places = on_frames(actions, offset, rows)
-            coverage.add(found.names[path], moved, rate_hz=chosen.feature_rate_hz, names=places)
+            actions, rows = action_segments(segments, names, no_action)
+            rate = chosen.feature_rate_hz
+            coverage.add(found.names[path], actions, rate_hz=rate, names=rows, offset_s=offset)
         warnings += coverage.warnings()
         videos = [
             PlannedVideo(
@@ -196,8 +198,7 @@ def plan_audio_csv(
         files=(source, *found.segments),
         problems=tuple(found.problems),
         warnings=tuple(warnings),
-        damaged="skip" if damaged == "skip" else "error",
-        skippable=True,
+        damaged=on_damage,
         label_kind="index" if clips else "auto",
     )
 
@@ -256,31 +257,3 @@ def _find(table: SegmentTable, folder: Path, *, unlisted: str, missing: str) -> 
         warnings.append(f"{len(others)} files have no row and are background only: {told}")
     splits = {path: table.splits[text] for path, text in called.items() if text in table.splits}
     return _Found(folder, segments, splits, recording_names(list(segments), folder), problems, warnings)
-
-
-def _splits(
-    found: _Found, test_fraction: float, validation_fraction: float, seed: int, source: Path
-) -> tuple[dict[Path, str], dict[str, object]]:
-    given = {found.names[path]: split for path, split in found.splits.items()}
-    if without := [name for path, name in found.names.items() if given and path not in found.splits]:
-        found.warnings.append(f"{len(without)} files have no split and train: {listing(without)}")
-    try:
-        splits, told = complete_splits(
-            found.names.values(),
-            given,
-            test_fraction=0.0 if given else test_fraction,  # who names splits has chosen what to test on
-            validation_fraction=validation_fraction,
-            seed=seed,
-            source=source,
-            remedy="add a column split (subset in JSON)",
-        )
-    except ConfigError:
-        # Files that are missing are the likely reason that too few are left.
-        raise_problems(source, found.problems)
-        raise
-    if given and "validation" in told:
-        chosen = [name for name in found.names.values() if splits[name] == "validation"]
-        found.warnings.append(
-            f"no validation file is given: {listing(chosen)} is taken from the training files by seed"
-        )
-    return {path: splits[name] for path, name in found.names.items()}, told

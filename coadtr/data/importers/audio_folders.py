@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -26,25 +27,28 @@ from coadtr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from coadtr.audio import LogMel
 
-__all__ = ["DAMAGED", "check_damaged", "plan_audio_folders"]
+__all__ = ["check_damaged", "plan_audio_folders"]
 
-DAMAGED: Final = ("error", "skip")
 _EMBEDDINGS: Final = (".npy",)
 _SPLIT_FOLDERS: Final = {"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"}
 
 
-def check_damaged(damaged: str) -> None:
-    """Raise `ConfigError` if the option is none of `DAMAGED`.
+def check_damaged(damaged: str) -> Literal["error", "skip"]:
+    """Return what is to be done about files that cannot be read.
+
+    Raises:
+        ConfigError: If it is neither ``error`` nor ``skip``.
 
     Example:
         >>> check_damaged("skip")
+        'skip'
     """
-    if damaged not in DAMAGED:
-        raise ConfigError(f"damaged={damaged!r}: use one of {listing(DAMAGED)}")
+    if damaged not in {"error", "skip"}:
+        raise ConfigError(f"damaged={damaged!r}: use one of {listing(('error', 'skip'))}")
+    return "skip" if damaged == "skip" else "error"
 
 
 def plan_audio_folders(
@@ -89,7 +93,7 @@ def plan_audio_folders(
         Traceback (most recent call last):
         coadtr.errors.DataError: nowhere: no such folder: give one with a folder of sound files for each class
     """
-    check_damaged(damaged)
+    on_damage = check_damaged(damaged)
     if rate_hz is not None:
         check_rate("rate_hz", rate_hz, told="the embeddings a second of .npy files")
     chosen = choose_front_end(front_end, log_mel)
@@ -147,8 +151,7 @@ def plan_audio_folders(
         files=(*labels, *lists.values()),
         problems=tuple(problems),
         warnings=(*warnings, *faults),
-        damaged="skip" if damaged == "skip" else "error",
-        skippable=True,
+        damaged=on_damage,
         label_kind="index",
     )
 
@@ -159,14 +162,13 @@ def _recordings(source: Path) -> tuple[dict[Path, str], list[str]]:
         raise DataError(f"{source}: no such folder: give one with a folder of sound files for each class")
     suffixes, warnings = (*AUDIO_SUFFIXES, *_EMBEDDINGS), list[str]()
     labels: dict[Path, str] = {}
-    folders = [path for path in sorted(source.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    for folder in folders:
+    entries = [path for path in sorted(source.iterdir()) if not path.name.startswith(".")]
+    for folder in filter(Path.is_dir, entries):
         files = list(files_below(folder, suffixes))
         labels |= dict.fromkeys(files, folder.name)
         if not files:
             warnings.append(f"folder {folder.name!r} holds no sound file and is no class: remove it, or add files")
-    loose = [path.name for path in sorted(source.iterdir()) if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES]
-    if loose := [name for name in loose if not name.startswith(".")]:
+    if loose := [path.name for path in entries if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES]:
         warnings.append(f"{len(loose)} files are in no folder of a class and are left out: {listing(loose)}")
     if labels and {label.lower() for label in labels.values()} <= _SPLIT_FOLDERS:
         told = listing(sorted(set(labels.values())))

@@ -121,7 +121,9 @@ def carry_out(
     """
     if align not in ALIGNMENTS:
         raise ConfigError(f"align={align!r}: use error, or trim to cut lengths that differ by {MOST_TRIMMED} frames")
-    work = _Work(_header(plan), align, check_dtype(dtype), list(plan.problems), skipping=_SKIPPING * plan.skippable)
+    work = _Work(
+        _header(plan), align, check_dtype(dtype), list(plan.problems), skipping=_SKIPPING if plan.damaged else ""
+    )
     kept = 0
     with ExitStack() as stack:
         journal = None

@@ -59,9 +59,11 @@ def plan_fsdd(
         features = features_of_samples(samples, rate, chosen)
         return {STREAM: features}, np.full(len(features), digits.utterances[place].digit)
 
-    warnings = [f"no utterance is in the split {split}" for split, places in splits.items() if not places]
-    if validation_takes == 0:
-        warnings = [warning for warning in warnings if not warning.endswith("validation")]
+    warnings = [
+        f"no utterance is in the split {split}"
+        for split, places in splits.items()
+        if not places and (split != "validation" or validation_takes)
+    ]
     return ImportPlan(
         source=source,
         class_names=DIGITS,

@@ -47,8 +47,8 @@ class ImportPlan:
         files: Files that are read; their sizes and times tell whether an interrupted import may go on.
         problems: What is wrong with the source, each naming file, place, value and remedy.
         warnings: What a user should know, though nothing is wrong.
-        damaged: What is done about a video whose file is damaged: ``'error'``, or ``'skip'`` to leave it out.
-        skippable: Whether there is an option ``damaged``, which the error of such a file names.
+        damaged: What the option of that name does about a video whose file is damaged: ``'error'``, or ``'skip'`` to
+            leave it out; none where the importer has no such option, and it is an error.
         label_kind: How labels are stored; ``'auto'``: as class indices if every frame has exactly one class.
 
     Example:
@@ -74,6 +74,5 @@ class ImportPlan:
     files: tuple[Path, ...] = ()
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    damaged: Literal["error", "skip"] = "error"
-    skippable: bool = False
+    damaged: Literal["error", "skip"] | None = None
     label_kind: Literal["auto", "index", "multi-hot"] = "auto"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from coadtr.data.importers.seeded_splits import check_fractions
 from coadtr.data.storage.schema import SPLITS, listing
 from coadtr.errors import ConfigError, DataError
 
@@ -111,9 +112,7 @@ def stratified_splits(
         ['cat4', 'cat9', 'dog1', 'dog6']
     """
     fractions = {"test": test_fraction, "validation": validation_fraction}
-    for split, fraction in fractions.items():
-        if not 0 <= fraction < 1:
-            raise ConfigError(f"{split}_fraction={fraction!r}: give a number between 0 and 1, or 0 for none")
+    check_fractions(fractions)
     if seed < 0:
         raise ConfigError(f"seed={seed!r}: give 0 or a positive whole number")
     splits = {name: given.get(name, "train") for name in labels}

@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from coadtr.data.importers.problems import raise_problems
 from coadtr.data.splits import choose_validation
+from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["complete_splits"]
+__all__ = ["check_fractions", "complete_splits", "table_splits"]
 
 # An attribute of a store has room for so many names.
 _NAMED: Final = 500
+
+
+def check_fractions(fractions: Mapping[str, float]) -> None:
+    """Check the part of the videos that is set aside for each split.
+
+    Raises:
+        ConfigError: If one is not in [0, 1).
+
+    Example:
+        >>> check_fractions({"test": 1.5})
+        Traceback (most recent call last):
+        coadtr.errors.ConfigError: test_fraction=1.5: give a number between 0 and 1, such as 0.15, or 0 for none
+    """
+    for split, fraction in fractions.items():
+        if not 0 <= fraction < 1:
+            raise ConfigError(
+                f"{split}_fraction={fraction!r}: give a number between 0 and 1, such as 0.15, or 0 for none"
+            )
 
 
 def complete_splits(
@@ -52,11 +72,7 @@ def complete_splits(
         (['test', 'test', 'train', 'train', 'train', 'train', 'train', 'validation'], 0.25)
     """
     fractions = {"test": test_fraction, "validation": validation_fraction}
-    for split, fraction in fractions.items():
-        if not 0 <= fraction < 1:
-            raise ConfigError(
-                f"{split}_fraction={fraction!r}: give a number between 0 and 1, such as 0.15, or 0 for none"
-            )
+    check_fractions(fractions)
     splits = {name: given.get(name, "train") for name in names}
     wanted = [split for split, fraction in fractions.items() if fraction and split not in splits.values()]
     where, told = "" if source is None else f"{source}: ", dict[str, object]()
@@ -84,3 +100,69 @@ def complete_splits(
             "count": len(chosen),
         }
     return splits, told
+
+
+def table_splits(
+    names: Sequence[str],
+    given: Mapping[str, str],
+    *,
+    test_fraction: float,
+    validation_fraction: float,
+    seed: int,
+    source: Path,
+    problems: Sequence[str],
+    subject: str = "video",
+) -> tuple[dict[str, str], dict[str, object], list[str]]:
+    """Give everything that a table is of a split: the table's, or a seeded choice of what it does not give.
+
+    Who names any split has chosen what to test on. A table with validation but no training videos, as that of
+    THUMOS14, trains on these.
+
+    Args:
+        names: Names of all videos or files.
+        given: Splits that the table gives.
+        test_fraction: Part set aside for testing, where the table gives no split at all; 0 for none.
+        validation_fraction: Part of the training videos set aside for validation; 0 for none.
+        seed: Seed of both choices.
+        source: The table, for messages.
+        problems: What is known to be wrong with it: the likely reason that too few are left, so it is told first.
+        subject: What a name is of, ``video`` or ``file``.
+
+    Returns:
+        The split of each name, the attributes that tell of a choice, and warnings.
+
+    Raises:
+        ConfigError: If a fraction or the seed is out of range, or so few cannot be shared out.
+        DataError: If they cannot be, and there are problems.
+
+    Example:
+        >>> from pathlib import Path
+        >>> options = {"test_fraction": 0.2, "validation_fraction": 0.0, "seed": 0, "problems": []}
+        >>> splits, _, warnings = table_splits(["a", "b"], {"b": "test"}, source=Path("segments.csv"), **options)
+        >>> splits, *warnings
+        ({'a': 'train', 'b': 'test'}, "1 videos have no split and train: 'a'")
+    """
+    warnings = list[str]()
+    if "train" not in given.values() and "validation" in given.values():
+        told = f"the table has no training {subject}s: its validation {subject}s train, as is done with THUMOS14"
+        warnings.append(told)
+        given = {name: "train" if split == "validation" else split for name, split in given.items()}
+    if without := [name for name in names if given and name not in given]:
+        warnings.append(f"{len(without)} {subject}s have no split and train: {listing(without)}")
+    try:
+        splits, choice = complete_splits(
+            names,
+            given,
+            test_fraction=0.0 if given else test_fraction,
+            validation_fraction=validation_fraction,
+            seed=seed,
+            source=source,
+            remedy="add a column split (subset in JSON)",
+        )
+    except ConfigError:
+        raise_problems(source, problems)
+        raise
+    if given and "validation" in choice:
+        chosen = listing(name for name in names if splits[name] == "validation")
+        warnings.append(f"no validation {subject} is given: {chosen} is taken from the training {subject}s by seed")
+    return splits, choice, warnings

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from coadtr.data.importers.feature_sources import FeatureSources, find_features
 from coadtr.data.importers.plan import ImportPlan, PlannedVideo, VideoArrays
-from coadtr.data.importers.problems import raise_problems
-from coadtr.data.importers.seeded_splits import complete_splits
+from coadtr.data.importers.seeded_splits import table_splits
 from coadtr.data.sources.class_names import alike_warnings, class_roles
 from coadtr.data.sources.coverage import Coverage
-from coadtr.data.sources.label_rules import LABEL_RULES, OUTSIDE, OVERLAPS, Segment, frame_labels, frame_span
+from coadtr.data.sources.label_rules import LABEL_RULES, OUTSIDE, OVERLAPS, frame_labels, frame_span
 from coadtr.data.sources.rate_options import check_rate
-from coadtr.data.sources.segments import SegmentTable, TableSegment, nearest_name, read_segments
+from coadtr.data.sources.segments import SegmentTable, TableSegment, action_segments, nearest_name, read_segments
 from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError, DataError
 
@@ -55,7 +54,7 @@ class _Labels:
                 )
         frames = max(len(array) for array in features.values())
         # A video without frames is a fault of its own.
-        actions, places = self.actions(segments if frames else ())
+        actions, places = action_segments(segments if frames else (), self.class_names, self.background)
         labels = frame_labels(
             actions,
             frames=frames,
@@ -68,13 +67,6 @@ class _Labels:
             names=places,
         )
         return features, labels
-
-    def actions(self, segments: Sequence[TableSegment]) -> tuple[list[Segment], list[str]]:
-        """Return segments by class index, and their places in the table; frames in none are background anyway."""
-        background = None if self.background is None else self.class_names[self.background]
-        kept = [segment for segment in segments if segment.label != background]
-        found = [Segment(segment.start, segment.end, self.class_names.index(segment.label)) for segment in kept]
-        return found, [segment.where for segment in kept]
 
 
 def plan_segment_table(
@@ -146,29 +138,21 @@ def plan_segment_table(
     problems += [f"video {name!r}: {fault}" for name, fault in faults.items()]
     for rate in set(rates.values()):
         frame_span(0.0, 1.0, rate_hz=rate, rule=rule)
-    given = _given_splits(table, names, warnings)
-    try:
-        splits, told = complete_splits(
-            names,
-            given,
-            test_fraction=0.0 if given else test_fraction,  # who names splits has chosen what to test on
-            validation_fraction=validation_fraction,
-            seed=seed,
-            source=source,
-            remedy="add a column split (subset in JSON)",
-        )
-    except ConfigError:
-        # Videos that lack features are the likely reason that too few are left.
-        raise_problems(source, problems)
-        raise
-    if given and "validation" in told:
-        chosen = [name for name in names if splits[name] == "validation"]
-        warnings.append(f"no validation video is given: {listing(chosen)} is taken from the training videos by seed")
+    splits, told, choices = table_splits(
+        names,
+        {name: table.splits[name] for name in names if name in table.splits},
+        test_fraction=test_fraction,
+        validation_fraction=validation_fraction,
+        seed=seed,
+        source=source,
+        problems=problems,
+    )
+    warnings += choices
     labels = _Labels(class_names, no_action, rule, overlap, outside)
     coverage = Coverage(class_names, rule=rule, unneeded=(no_action, left_out))
     videos = []
     for name in names:
-        actions, places = labels.actions(table.segments.get(name, []))
+        actions, places = action_segments(table.segments.get(name, []), class_names, no_action)
         coverage.add(name, actions, rate_hz=rates[name], names=places)
         files = sources.of(name)
         if name not in faults and len(files) == len(sources.files):
@@ -270,16 +254,3 @@ def _rates(
             )
         rates[name] = rate
     return rates
-
-
-def _given_splits(table: SegmentTable, names: Sequence[str], warnings: list[str]) -> dict[str, str]:
-    given = {name: table.splits[name] for name in names if name in table.splits}
-    if not given:
-        return given
-    if "train" not in given.values() and "validation" in given.values():
-        warnings.append("the table has no training videos: its validation videos train, as is done with THUMOS14")
-        return {name: "train" if split == "validation" else split for name, split in given.items()}
-    without = [name for name in names if name not in given]
-    if without:
-        warnings.append(f"{len(without)} videos have no split and train: {listing(without)}")
-    return given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,17 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_sequence_npz"]
 
-_RANKS = {"features": 2, "labels": 1, "offsets": 1, "names": 1, "is_test": 1, "class_names": 1, "fps": 0}
-_KINDS = {
-    "features": "f",
-    "labels": "iu",
-    "offsets": "iu",
-    "names": "U",
-    "is_test": "b",
-    "class_names": "U",
-    "fps": "fiu",
+# Rank and kinds of each array.
+_ARRAYS: Final = {
+    "features": (2, "f"),
+    "labels": (1, "iu"),
+    "offsets": (1, "iu"),
+    "names": (1, "U"),
+    "is_test": (1, "b"),
+    "class_names": (1, "U"),
+    "fps": (0, "fiu"),
 }
-_FIELDS = tuple(_RANKS)
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -91,10 +90,10 @@ def plan_sequence_npz(
     """
     if not source.is_file():
         raise DataError(f"{source}: no such file: give a sequence .npz file as source")
-    file = NpzFile(source, _FIELDS)
+    file = NpzFile(source, tuple(_ARRAYS))
     # What follows would stumble over a wrong rank or type.
-    raise_problems(source, _declared_faults(file))
-    arrays = {field: file.read(field) for field in _FIELDS if field != "features"}
+    file.require(_ARRAYS)
+    arrays = {field: file.read(field) for field in _ARRAYS if field != "features"}
     raise_problems(source, _faults(arrays, file.arrays["features"].shape[0]))
     names = [str(name) for name in arrays["names"]]
     is_test, offsets = arrays["is_test"].astype(bool), arrays["offsets"].astype(np.int64)
@@ -129,15 +128,6 @@ def plan_sequence_npz(
         files=(source,),
         label_kind="index",
     )
-
-
-def _declared_faults(file: NpzFile) -> list[str]:
-    return [
-        f"field {field!r} is {array.dtype} of shape {array.shape}: "
-        f"give an array of {_RANKS[field]} dimensions and a kind out of {_KINDS[field]!r}"
-        for field, array in file.arrays.items()
-        if len(array.shape) != _RANKS[field] or array.dtype.kind not in _KINDS[field]
-    ]
 
 
 def _faults(arrays: Mapping[str, NDArray[Any]], rows: int) -> list[str]:

@@ -39,7 +39,15 @@ class Coverage:
         self._total = 0
         self._lost: list[str] = []
 
-    def add(self, video: str, segments: Sequence[Segment], *, rate_hz: float, names: Sequence[str] = ()) -> None:
+    def add(
+        self,
+        video: str,
+        segments: Sequence[Segment],
+        *,
+        rate_hz: float,
+        names: Sequence[str] = (),
+        offset_s: float = 0.0,
+    ) -> None:
         """Note the segments of one video.
 
         Args:
@@ -47,11 +55,12 @@ class Coverage:
             segments: The segments, in seconds.
             rate_hz: Frames a second.
             names: What messages call the segments, such as their rows in a table; none for their times alone.
+            offset_s: Seconds at which frame 0 begins, as `frame_labels` takes it.
         """
         for name, (start, end, label) in zip(names or [""] * len(segments), segments, strict=True):
-            first, stop = frame_span(start, end, rate_hz=rate_hz, rule=self._rule)
+            first, stop = frame_span(start - offset_s, end - offset_s, rate_hz=rate_hz, rule=self._rule)
             self._total += 1
-            if stop > first:
+            if stop > max(first, 0):
                 self._seen.add(label)
             else:
                 where = f"{name}, video {video!r}" if name else f"video {video!r}"

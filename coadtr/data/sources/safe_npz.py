@@ -107,6 +107,25 @@ class NpzFile:
             raise self._damaged(error) from error
         return array
 
+    def require(self, arrays: Mapping[str, tuple[int, str]]) -> None:
+        """Check what the headers declare, before anything is unpacked.
+
+        Args:
+            arrays: Rank, and kinds as `numpy.dtype.kind` writes them, of each array.
+
+        Raises:
+            DataError: If arrays are others; all of them in one message.
+        """
+        raise_problems(
+            self.path,
+            [
+                f"field {field!r} is {array.dtype} of shape {array.shape}: "
+                f"give an array of {rank} dimensions and a kind out of {kinds!r}"
+                for field, (rank, kinds) in arrays.items()
+                if len((array := self.arrays[field]).shape) != rank or array.dtype.kind not in kinds
+            ],
+        )
+
     def _damaged(self, error: Exception) -> DataError:
         return DataError(f"{self.path}: is not a whole .npz file ({error}): copy or download it again")
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from coadtr.data.importers.problems import raise_problems
 from coadtr.data.sources.json_files import read_json
+from coadtr.data.sources.label_rules import Segment
 from coadtr.data.sources.rate_options import check_rate
 from coadtr.data.sources.text_tables import read_text_table
 from coadtr.data.storage import schema
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["UNITS", "SegmentTable", "TableSegment", "nearest_name", "read_segments"]
+__all__ = ["UNITS", "SegmentTable", "TableSegment", "action_segments", "nearest_name", "read_segments"]
 
 UNITS: Final = ("seconds", "frames")
 
@@ -79,6 +80,25 @@ class SegmentTable:
     fps: dict[str, float] = field(default_factory=dict)
     rates_hz: dict[str, float] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+
+
+def action_segments(
+    segments: Sequence[TableSegment], class_names: Sequence[str], background: int | None
+) -> tuple[list[Segment], list[str]]:
+    """Return segments by class index, and their places in the table; frames in none are background anyway.
+
+    Args:
+        segments: Segments of one video.
+        class_names: Names of the classes.
+        background: Class whose segments are left out; none keeps all.
+
+    Example:
+        >>> rows = [TableSegment(0.0, 2.0, "cut", "row 2"), TableSegment(2.0, 3.0, "rest", "row 3")]
+        >>> action_segments(rows, ["rest", "cut"], background=0)
+        ([Segment(start=0.0, end=2.0, label=1)], ['row 2'])
+    """
+    kept = [segment for segment in segments if background is None or segment.label != class_names[background]]
+    return [Segment(row.start, row.end, class_names.index(row.label)) for row in kept], [row.where for row in kept]
 
 
 def nearest_name(name: str, known: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from coadtr.data.sources.label_rules import Segment, frame_labels
+from coadtr.data.sources.label_rules import frame_labels
 from coadtr.data.storage.schema import listing
 from coadtr.errors import ConfigError
 
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from coadtr.audio import LogMel
+    from coadtr.data.sources.label_rules import Segment
 
-__all__ = ["FRAME_TIMES", "frame_offset", "on_frames", "sound_labels"]
+__all__ = ["FRAME_TIMES", "frame_offset", "sound_labels"]
 
 FRAME_TIMES: Final = ("complete", "centre")
 
@@ -54,26 +55,6 @@ def frame_offset(front_end: LogMel, frame_time: str) -> float:
         raise ConfigError(f"frame_time={frame_time!r}: use one of {listing(FRAME_TIMES)}")
     beyond = front_end.feature_s - 1 / front_end.feature_rate_hz
     return beyond if frame_time == "complete" else beyond / 2
-
-
-def on_frames(segments: Sequence[Segment], offset_s: float, names: Sequence[str]) -> tuple[list[Segment], list[str]]:
-    """Return segments in the time of frames that begins ``offset_s`` later, and the names of those that are left.
-
-    Args:
-        segments: Segments in the time of the sound.
-        offset_s: Seconds of the sound at which frame 0 begins; below 0 if that is before the sound.
-        names: What messages call the segments.
-
-    Example:
-        >>> on_frames([Segment(0.0, 0.01, 1), Segment(0.0, 0.5, 2)], 0.015, ["row 2", "row 3"])
-        ([Segment(start=0.0, end=0.485, label=2)], ['row 3'])
-    """
-    kept = [
-        (Segment(max(0.0, start - offset_s), end - offset_s, label), name)
-        for (start, end, label), name in zip(segments, names, strict=True)
-        if end - offset_s > 0
-    ]
-    return [segment for segment, _ in kept], [name for _, name in kept]
 
 
 def sound_labels(
@@ -110,6 +91,7 @@ def sound_labels(
 
     Example:
         >>> from coadtr.audio import log_mel_preset
+        >>> from coadtr.data.sources.label_rules import Segment
         >>> patches = log_mel_preset("vggish_patches", patch_hop=48)  # 0.975 s of sound each, 0.48 s apart
         >>> bark = Segment(0.7, 1.2, label=1)
         >>> labels = sound_labels(

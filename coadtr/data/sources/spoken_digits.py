@@ -33,8 +33,15 @@ __all__ = ["DIGITS", "SpokenDigits", "Utterance", "find_spoken_digits"]
 DIGITS: Final = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _TEST_TAKES: Final = 5
 _NAME: Final = re.compile(r"(\d)_([^_]+)_(\d+)")
-_RANKS: Final = {"samples": 1, "offsets": 1, "digit": 1, "speaker": 1, "index": 1, "sample_rate": 0}
-_KINDS: Final = {"samples": "i", "offsets": "iu", "digit": "iu", "speaker": "U", "index": "iu", "sample_rate": "iu"}
+# Rank and kinds of each array.
+_ARRAYS: Final = {
+    "samples": (1, "i"),
+    "offsets": (1, "iu"),
+    "digit": (1, "iu"),
+    "speaker": (1, "U"),
+    "index": (1, "iu"),
+    "sample_rate": (0, "iu"),
+}
 
 
 class Utterance(NamedTuple):
@@ -145,9 +152,9 @@ def _in_folder(folder: Path) -> SpokenDigits:
 
 
 def _in_npz(path: Path) -> SpokenDigits:
-    file = NpzFile(path, tuple(_RANKS))
-    raise_problems(path, _declared_faults(file))
-    arrays = {field: file.read(field) for field in _RANKS if field != "samples"}
+    file = NpzFile(path, tuple(_ARRAYS))
+    file.require(_ARRAYS)
+    arrays = {field: file.read(field) for field in _ARRAYS if field != "samples"}
     raise_problems(path, _faults(arrays, file.arrays["samples"].shape[0]))
     rows = zip(arrays["digit"], arrays["speaker"], arrays["index"], strict=True)
     listed = [Utterance(int(digit), str(speaker), int(index)) for digit, speaker, index in rows]
@@ -163,15 +170,6 @@ def _in_npz(path: Path) -> SpokenDigits:
         return (block / -float(np.iinfo(block.dtype).min)).astype(np.float32), rate
 
     return SpokenDigits(tuple(listed[place] for place in order), (path,), read)
-
-
-def _declared_faults(file: NpzFile) -> list[str]:
-    return [
-        f"field {field!r} is {array.dtype} of shape {array.shape}: "
-        f"give an array of {_RANKS[field]} dimensions and a kind out of {_KINDS[field]!r}"
-        for field, array in file.arrays.items()
-        if len(array.shape) != _RANKS[field] or array.dtype.kind not in _KINDS[field]
-    ]
 
 
 def _faults(arrays: Mapping[str, NDArray[Any]], samples: int) -> list[str]:

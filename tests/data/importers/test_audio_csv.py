@@ -108,6 +108,14 @@ def test_files_without_rows(table: Path) -> None:
         _import(table, unlisted="error")
 
 
+def test_a_table_without_training_files_trains_on_its_validation_files(table: Path) -> None:
+    table.write_text(ROWS.replace(",train", ",validation"))
+    told = "the table has no training files: its validation files train, as is done with THUMOS14"
+    assert told in _import(table, validation_fraction=0.0).warnings
+    with FeatureStore(table.parent / "out.h5") as store:
+        assert {video.name: video.split for video in store.videos()} == {"a": "train", "b": "test", "c": "train"}
+
+
 def test_rows_without_files(table: Path) -> None:
     with table.open("a") as file:
         file.write("d.wav,0,1,bark,train\n../../etc/passwd,0,1,bark,train\n")

@@ -19,6 +19,17 @@ def test_segments_and_classes_without_frames_are_told() -> None:
     ]
 
 
+def test_frames_that_begin_later_leave_times_as_they_are() -> None:
+    coverage = Coverage(NAMES[:2], rule="centre", unneeded=(0,))
+    segments = [Segment(0.0, 0.25, 1), Segment(0.0, 0.4, 1), Segment(0.5, 0.6, 1), Segment(0.5, 0.9, 1)]
+    coverage.add("salad", segments, rate_hz=4.0, offset_s=0.25)
+    # Frame 0 is from 0.25 to 0.5 s.
+    assert coverage.warnings() == [
+        "2 of 4 segments are shorter than a frame and cover none (rule centre): video 'salad', 0 to 0.25 s, 'cut'; "
+        "video 'salad', 0.5 to 0.6 s, 'cut': use features at a higher rate, or another rule"
+    ]
+
+
 def test_long_lists_are_cut_and_a_higher_rate_helps() -> None:
     segments = [Segment(float(second), second + 0.1, 1) for second in range(9)]
     coverage = Coverage(NAMES[:2], rule="centre", unneeded=(0,))
