@@ -53,7 +53,7 @@ def main(cfg: DictConfig) -> None:
     """Watch a video, or listen to sound, and answer until it ends, or until told to stop."""
     require(cfg, "checkpoint", "source")
     settings = plain(cfg)
-    _seconds(settings)
+    seconds = _seconds(settings)
     files, wanted = _files(settings), _server(settings)
     logging.basicConfig(format="coadtr: %(message)s")
     # What a program reads from standard output is not to be mixed with what people read.
@@ -63,10 +63,11 @@ def main(cfg: DictConfig) -> None:
         # What is quickly told is told before the networks are loaded.
         stepper = _stepper(settings)
         told = stepper.description
-        source = _source(settings, told)
+        ears = _ears(told)
+        source = _source(settings, seconds, ears)
         source.check()
         listener = None if wanted is None else stack.enter_context(_bound(wanted))
-        live = _detector(settings, source, stepper)
+        live = _detector(settings, source, stepper, ears)
         labels = Labels(told.class_names, told.background, told.ignored)
         views: list[View] = []
 
@@ -108,13 +109,13 @@ def _stepper(settings: dict[str, Any]) -> Stepper:
     return stepper_of(path, device=device if path.suffix != ".onnx" else None, threads=threads)
 
 
-def _detector(settings: dict[str, Any], source: LiveSource, stepper: Stepper) -> LiveDetector:
+def _detector(settings: dict[str, Any], source: LiveSource, stepper: Stepper, ears: Ears | None) -> LiveDetector:
     events, gaps, non_finite = read_events(settings), read_gaps(settings), read_non_finite(settings)
     late, max_lag = one_of(LATE, settings["late"], "late"), float(of_kind(float, settings["max_lag"], "max_lag"))
     told = stepper.description
     return LiveDetector(
         source,
-        _senses(settings, told),
+        ears or _eyes(settings, told),
         OnlineDetector(stepper, non_finite=non_finite, gaps=gaps),
         lambda: EventDecoder(told.class_names, told.background, told.rate_hz, events),
         stream=_stream_name(settings),
@@ -123,9 +124,12 @@ def _detector(settings: dict[str, Any], source: LiveSource, stepper: Stepper) ->
     )
 
 
-def _senses(settings: dict[str, Any], told: Description) -> Senses:
-    if hears(told.extractors, told.streams):
-        return Ears.of(told, rate_hz=told.rate_hz)
+def _ears(told: Description) -> Ears | None:
+    """Return the front end of a checkpoint of sound; None for one of pictures."""
+    return Ears.of(told, rate_hz=told.rate_hz) if hears(told.extractors, told.streams) else None
+
+
+def _eyes(settings: dict[str, Any], told: Description) -> Senses:
     from coadtr.video import Eyes  # noqa: PLC0415 - sound does without networks
 
     return Eyes.of(told, device=settings["device"], threads=settings["threads"])
@@ -138,16 +142,11 @@ def _seconds(settings: dict[str, Any]) -> dict[str, float | None]:
     }
 
 
-def _source(settings: dict[str, Any], told: Description) -> LiveSource:
-    sound_hz = None
-    if hears(told.extractors, told.streams):
-        sound_hz = Ears.of(told, rate_hz=told.rate_hz).front_end.rate_hz
-        if (video := text(settings, "video")) is not None:
-            raise ConfigError(
-                f"video={video}: the checkpoint takes sound, which has no picture; use json= or page=true"
-            )
-    realtime = whether(settings, "realtime")
-    return LiveSource(str(settings["source"]), realtime=realtime, sound_hz=sound_hz, **_seconds(settings))
+def _source(settings: dict[str, Any], seconds: dict[str, float | None], ears: Ears | None) -> LiveSource:
+    if ears is not None and (video := text(settings, "video")) is not None:
+        raise ConfigError(f"video={video}: the checkpoint takes sound, which has no picture; use json= or page=true")
+    sound_hz = None if ears is None else ears.front_end.rate_hz
+    return LiveSource(str(settings["source"]), realtime=whether(settings, "realtime"), sound_hz=sound_hz, **seconds)
 
 
 def _files(settings: dict[str, Any]) -> dict[str, str]:

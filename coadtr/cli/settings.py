@@ -204,7 +204,7 @@ def names(settings: Mapping[str, Any], name: str) -> list[str] | None:
         >>> names({"streams": "rgb"}, "streams"), names({"streams": None}, "streams")
         (['rgb'], None)
     """
-    value = settings[name]
+    value = _find(settings, name)
     if value is None:
         return None
     found = value if isinstance(value, list) else [value]

@@ -88,7 +88,7 @@ def _streams(settings: dict[str, Any]) -> list[str] | None:
     """
     if group(settings, "dataset").get("streams") is not None:  # of a settings file of the user's own
         raise ConfigError("dataset.streams is now features.streams: name the feature streams there")
-    return names({"features.streams": group(settings, "features")["streams"]}, "features.streams")
+    return names(settings, "features.streams")
 
 
 def _words(out: Path, *, progress: bool) -> list[str]:
@@ -127,13 +127,14 @@ def _epochs(out: Path, result: TrainingResult) -> Table:
     """Show the epoch that became the checkpoint beside the first and the last."""
     table = Table(title="Training", title_justify="left")
     curves = read_curves(out)
-    clips = curves is not None and "val_clip_accuracy" in curves
-    right = ("right at the end",) if clips else ()
-    for column in ("epoch", "train loss", "validation loss", "validation mAP", *right, ""):
+    measures = {"train_loss": "train loss", "val_loss": "validation loss", "val_mAP": "validation mAP"}
+    if curves is not None and "val_clip_accuracy" in curves:
+        measures["val_clip_accuracy"] = "right at the end"
+    for column in ("epoch", *measures.values(), ""):
         table.add_column(column, justify="right" if column else "left", no_wrap=not column)
     if curves is None:
         return table
-    curves = curves.set_index("epoch")[["train_loss", "val_loss", "val_mAP", *["val_clip_accuracy"] * clips]]
+    curves = curves.set_index("epoch")[list(measures)]
     shown = {int(curves.index.min()): "first", int(curves.index.max()): "last"} | {result.epoch: "the checkpoint"}
     for epoch, what in sorted(shown.items()):
         values = curves.loc[[epoch]].to_numpy(float)[0].tolist()

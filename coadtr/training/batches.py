@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler, default_collate
 from coadtr.data import NO_LOSS
 from coadtr.training.settings import mix_seed
 
-__all__ = ["OrNothing", "RankBatches", "trimmed"]
+__all__ = ["OrNothing", "RankBatches", "trimmed", "with_loss"]
 
 Sample = dict[str, Tensor]
 
@@ -80,6 +80,16 @@ class OrNothing(Dataset[Sample]):
         return empty
 
 
+def with_loss(batch: Sample) -> Tensor:
+    """Return which answers ``(B, n)`` of a batch carry loss.
+
+    Example:
+        >>> with_loss({"labels": torch.tensor([[1, NO_LOSS]])}).tolist()
+        [[True, False]]
+    """
+    return batch["mask"] if "mask" in batch else batch["labels"] != NO_LOSS
+
+
 def trimmed(samples: Sequence[Sample]) -> Sample:
     """Make a batch of samples, without the frames at either end that no sample of it has.
 
@@ -108,8 +118,7 @@ def trimmed(samples: Sequence[Sample]) -> Sample:
     start = int((-first).clamp(min=0).min())
     stop = length
     if batch["labels"].shape[1] == length:
-        carries = batch["mask"] if "mask" in batch else batch["labels"] != NO_LOSS
-        places = carries.any(0).nonzero()
+        places = with_loss(batch).any(0).nonzero()
         stop = int(places.max()) + 1 if len(places) else 1
         start = min(start, stop - 1)
     for name, value in batch.items():

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from pytorch_lightning import LightningModule
 from torch import Tensor, distributed
 
-from coadtr.data import NO_LOSS
 from coadtr.errors import TrainingError
 from coadtr.evaluation import mean_average_precision, per_frame_average_precision
 from coadtr.models import LearningAnswers, OnlineModel
 from coadtr.scoring import Head, probabilities
 from coadtr.training.augmentation import Augmentation
+from coadtr.training.batches import with_loss
 from coadtr.training.losses import FrameLoss
 from coadtr.training.settings import TrainingSettings, mix_seed
 from coadtr.types import Task
@@ -111,7 +111,7 @@ class DetectionModule(LightningModule):
         step = self.global_step * accumulate + batch_index % accumulate
         seed = mix_seed(self.settings.seed, step) + self.global_rank * 7_368_787
         torch.manual_seed(seed)
-        samples = _with_loss(batch)
+        samples = int(with_loss(batch).any(1).sum())
         batch = self.augment(batch, torch.Generator().manual_seed(seed))
         answers: LearningAnswers = self.learn(batch["frames"], batch["first_frame"])
         sums = [self.loss(answers.now, batch["labels"], batch.get("mask"))]
@@ -169,7 +169,7 @@ class DetectionModule(LightningModule):
             frames = batch["frames"].to(self.model.input_dtype)
             logits, self._state = self.model.steps(frames, self._state)
         labels, mask = batch["labels"], batch.get("mask")
-        counted = (labels != NO_LOSS) if mask is None else mask
+        counted = with_loss(batch)
         scored, known = logits[counted].float().cpu().numpy(), labels[counted].cpu().numpy()
         total, _ = self.loss(logits, labels, mask)
         self._spans.append(_Span(int(batch["video"]), first, scored, known, total.item()))
@@ -217,12 +217,6 @@ def _right_at_the_end(spans: list[_Span]) -> float:
     """Return the share of recordings whose last frame is answered right; spans come in their order."""
     last = {span.video: span for span in spans}
     return float(np.mean([span.logits[-1].argmax() == span.labels[-1] for span in last.values()]))
-
-
-def _with_loss(batch: dict[str, Tensor]) -> int:
-    """Count the clips or spans of a batch that carry loss."""
-    carries = batch["mask"] if "mask" in batch else batch["labels"] != NO_LOSS
-    return int(carries.any(1).sum())
 
 
 def _number(value: float, like: Tensor) -> Tensor:
