@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 from coadtr.errors import DataError, MissingExtraError
 
@@ -11,7 +11,7 @@ __all__ = ["LOCAL_ONLY", "cause", "import_av", "open_container", "tag_seconds"]
 
 # A local file (a play list, say) is not to make this machine call another. FFmpeg has the same default for files; it
 # is said here so that nobody's build or setting decides.
-LOCAL_ONLY = {"protocol_whitelist": "file,crypto,data"}
+LOCAL_ONLY: Final = {"protocol_whitelist": "file,crypto,data"}
 
 
 def import_av(purpose: str, extra: str) -> Any:
@@ -49,6 +49,12 @@ def open_container(av: Any, name: str, options: dict[str, Any], *, shown: str, r
 
     Raises:
         DataError: If it cannot be opened.
+
+    Example:
+        >>> av = import_av("decoding sound", "audio")
+        >>> open_container(av, "file:no_such_file.wav", {}, shown="no_such_file.wav", remedy="give a sound file")
+        Traceback (most recent call last):
+        coadtr.errors.DataError: no_such_file.wav: cannot be opened (No such file or directory): give a sound file
     """
     try:
         return av.open(name, metadata_errors="replace", **options)

@@ -17,7 +17,7 @@ PRESETS: Final[dict[str, LogMel]] = {
 }
 
 
-def log_mel_preset(name: str, **changes: Any) -> LogMel:
+def log_mel_preset(name: str, /, **changes: Any) -> LogMel:
     """Return the front end of a name, with changes.
 
     Args:

@@ -201,7 +201,7 @@ def names(settings: Mapping[str, Any], name: str) -> list[str] | None:
     """Read a list of names; one name is a list of one, none is None.
 
     Example:
-        >>> names({"streams": "rgb"}, "streams"), names({"streams": None}, "streams")
+        >>> names({"streams": "rgb"}, "streams"), names({"features": {"streams": None}}, "features.streams")
         (['rgb'], None)
     """
     value = _find(settings, name)

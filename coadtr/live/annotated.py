@@ -6,8 +6,9 @@ import contextlib
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
+from coadtr.audio.ffmpeg import cause, import_av
 from coadtr.data.atomic import replacing
-from coadtr.errors import ConfigError, DataError, MissingExtraError
+from coadtr.errors import ConfigError, DataError
 from coadtr.live.overlay import annotate
 
 if TYPE_CHECKING:
@@ -41,10 +42,7 @@ class AnnotatedVideo:
     """
 
     def __init__(self, path: Path, labels: Labels) -> None:
-        try:
-            import av  # noqa: PLC0415 - comes with an extra
-        except ImportError as error:
-            raise MissingExtraError('a video file needs the package av: `pip install "coadtr[video]"`') from error
+        av = import_av("writing a video file", "video")
         kind = _KINDS.get(path.suffix.lower())
         if kind is None:
             raise ConfigError(f"{path}: the ending says what is written; use one of {', '.join(_KINDS)}")
@@ -55,7 +53,7 @@ class AnnotatedVideo:
             self._container: Any = av.open(str(part), "w", format=kind)
         except (av.error.FFmpegError, OSError) as error:
             self._give_up(error)
-            raise DataError(f"{path}: cannot be written ({error}); name another file") from error
+            raise DataError(f"{path}: cannot be written ({cause(error)}); name another file") from error
         self._stream: Any = None
         self._size = (0, 0)
         self._last = -1

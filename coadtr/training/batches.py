@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler, default_collate
 from coadtr.data import NO_LOSS
 from coadtr.training.settings import mix_seed
 
-__all__ = ["OrNothing", "RankBatches", "trimmed", "with_loss"]
+__all__ = ["OrNothing", "RankBatches", "carries_loss", "trimmed"]
 
 Sample = dict[str, Tensor]
 
@@ -80,12 +80,14 @@ class OrNothing(Dataset[Sample]):
         return empty
 
 
-def with_loss(batch: Sample) -> Tensor:
+def carries_loss(batch: Sample) -> Tensor:
     """Return which answers ``(B, n)`` of a batch carry loss.
 
     Example:
-        >>> with_loss({"labels": torch.tensor([[1, NO_LOSS]])}).tolist()
+        >>> carries_loss({"labels": torch.tensor([[1, NO_LOSS]])}).tolist()
         [[True, False]]
+        >>> carries_loss({"labels": torch.zeros(1, 2, 3), "mask": torch.tensor([[False, True]])}).tolist()
+        [[False, True]]
     """
     return batch["mask"] if "mask" in batch else batch["labels"] != NO_LOSS
 
@@ -118,7 +120,7 @@ def trimmed(samples: Sequence[Sample]) -> Sample:
     start = int((-first).clamp(min=0).min())
     stop = length
     if batch["labels"].shape[1] == length:
-        places = with_loss(batch).any(0).nonzero()
+        places = carries_loss(batch).any(0).nonzero()
         stop = int(places.max()) + 1 if len(places) else 1
         start = min(start, stop - 1)
     for name, value in batch.items():

@@ -16,7 +16,7 @@ from coadtr.evaluation import mean_average_precision, per_frame_average_precisio
 from coadtr.models import LearningAnswers, OnlineModel
 from coadtr.scoring import Head, probabilities
 from coadtr.training.augmentation import Augmentation
-from coadtr.training.batches import with_loss
+from coadtr.training.batches import carries_loss
 from coadtr.training.losses import FrameLoss
 from coadtr.training.settings import TrainingSettings, mix_seed
 from coadtr.types import Task
@@ -111,7 +111,7 @@ class DetectionModule(LightningModule):
         step = self.global_step * accumulate + batch_index % accumulate
         seed = mix_seed(self.settings.seed, step) + self.global_rank * 7_368_787
         torch.manual_seed(seed)
-        samples = int(with_loss(batch).any(1).sum())
+        samples = int(carries_loss(batch).any(1).sum())
         batch = self.augment(batch, torch.Generator().manual_seed(seed))
         answers: LearningAnswers = self.learn(batch["frames"], batch["first_frame"])
         sums = [self.loss(answers.now, batch["labels"], batch.get("mask"))]
@@ -169,7 +169,7 @@ class DetectionModule(LightningModule):
             frames = batch["frames"].to(self.model.input_dtype)
             logits, self._state = self.model.steps(frames, self._state)
         labels, mask = batch["labels"], batch.get("mask")
-        counted = with_loss(batch)
+        counted = carries_loss(batch)
         scored, known = logits[counted].float().cpu().numpy(), labels[counted].cpu().numpy()
         total, _ = self.loss(logits, labels, mask)
         self._spans.append(_Span(int(batch["video"]), first, scored, known, total.item()))

@@ -94,7 +94,7 @@ def plan_audio_csv(
 
     `read_segments` describes the table; its column ``file`` takes the place of ``video``, and names a file in the
     folder ``audio``, with or without folders and suffix. Splits are those of the table; what it does not give is
-    chosen by seed, file by file.
+    chosen by seed, file by file. Where it has no training but validation files, these train.
 
     Args:
         source: The table: ``.csv``, ``.tsv`` or ``.json``.

@@ -46,9 +46,11 @@ def check_damaged(damaged: str) -> Literal["error", "skip"]:
         >>> check_damaged("skip")
         'skip'
     """
-    if damaged not in {"error", "skip"}:
-        raise ConfigError(f"damaged={damaged!r}: use one of {listing(('error', 'skip'))}")
-    return "skip" if damaged == "skip" else "error"
+    choices: tuple[Literal["error", "skip"], ...] = ("error", "skip")
+    for choice in choices:
+        if damaged == choice:
+            return choice
+    raise ConfigError(f"damaged={damaged!r}: use one of {listing(choices)}")
 
 
 def plan_audio_folders(

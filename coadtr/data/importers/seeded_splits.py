@@ -46,6 +46,7 @@ def complete_splits(
     seed: int,
     source: Path | None = None,
     remedy: str = "",
+    subject: str = "video",
 ) -> tuple[dict[str, str], dict[str, object]]:
     """Give every video a split: the one given, or a seeded choice.
 
@@ -59,6 +60,7 @@ def complete_splits(
         seed: Seed of both choices.
         source: File or folder that gives the videos, for messages.
         remedy: How that may give the splits, for messages, such as ``"add a column split"``.
+        subject: What a name is of, for messages.
 
     Returns:
         The split of every video, and the attributes ``test`` and ``validation`` that tell of a choice.
@@ -82,15 +84,16 @@ def complete_splits(
         if len(training) < needed:
             none = " or ".join(f"{other}_fraction=0" for other in wanted[place:])
             raise ConfigError(
-                f"{where}{len(training)} videos are left to train on and to choose {' and '.join(wanted[place:])} "
-                f"videos from, and at least {needed} are needed: add videos, {remedy + ', ' if remedy else ''}"
+                f"{where}{len(training)} {subject}s are left to train on and to choose {' and '.join(wanted[place:])} "
+                f"{subject}s from, and at least {needed} are needed: add {subject}s, "
+                f"{remedy + ', ' if remedy else ''}"
                 f"or say {none}"
             )
         chosen = choose_validation(training, fraction=fractions[split], seed=seed)
         if len(training) - len(chosen) < needed - 1:
             raise ConfigError(
                 f"{where}{split}_fraction={fractions[split]} leaves {len(training) - len(chosen)} of {len(training)} "
-                "videos to train and validate on: choose a smaller one"
+                f"{subject}s to train and validate on: choose a smaller one"
             )
         splits |= dict.fromkeys(chosen, split)
         told[split] = {
@@ -115,8 +118,8 @@ def table_splits(
 ) -> tuple[dict[str, str], dict[str, object], list[str]]:
     """Give everything that a table is of a split: the table's, or a seeded choice of what it does not give.
 
-    Who names any split has chosen what to test on. A table with validation but no training videos, as that of
-    THUMOS14, trains on these.
+    Who names any split has chosen what to test on. Where every video has a split, and some validate but none trains,
+    as in THUMOS14, those that validate train.
 
     Args:
         names: Names of all videos or files.
@@ -125,7 +128,7 @@ def table_splits(
         validation_fraction: Part of the training videos set aside for validation; 0 for none.
         seed: Seed of both choices.
         source: The table, for messages.
-        problems: What is known to be wrong with it: the likely reason that too few are left, so it is told first.
+        problems: What is known to be wrong with it: told where too few are left, as that is the likely reason.
         subject: What a name is of, ``video`` or ``file``.
 
     Returns:
@@ -133,7 +136,7 @@ def table_splits(
 
     Raises:
         ConfigError: If a fraction or the seed is out of range, or so few cannot be shared out.
-        DataError: If they cannot be, and there are problems.
+        DataError: If so few cannot be, and there are problems.
 
     Example:
         >>> from pathlib import Path
@@ -142,13 +145,14 @@ def table_splits(
         >>> splits, *warnings
         ({'a': 'train', 'b': 'test'}, "1 videos have no split and train: 'a'")
     """
+    check_fractions({"test": test_fraction, "validation": validation_fraction})
     warnings = list[str]()
-    if "train" not in given.values() and "validation" in given.values():
+    if without := [name for name in names if given and name not in given]:
+        warnings.append(f"{len(without)} {subject}s have no split and train: {listing(without)}")
+    elif "train" not in given.values() and "validation" in given.values():
         told = f"the table has no training {subject}s: its validation {subject}s train, as is done with THUMOS14"
         warnings.append(told)
         given = {name: "train" if split == "validation" else split for name, split in given.items()}
-    if without := [name for name in names if given and name not in given]:
-        warnings.append(f"{len(without)} {subject}s have no split and train: {listing(without)}")
     try:
         splits, choice = complete_splits(
             names,
@@ -158,6 +162,7 @@ def table_splits(
             seed=seed,
             source=source,
             remedy="add a column split (subset in JSON)",
+            subject=subject,
         )
     except ConfigError:
         raise_problems(source, problems)

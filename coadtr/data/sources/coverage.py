@@ -38,6 +38,7 @@ class Coverage:
         self._seen: set[int | None] = set(unneeded)
         self._total = 0
         self._lost: list[str] = []
+        self._early: list[str] = []
 
     def add(
         self,
@@ -64,16 +65,21 @@ class Coverage:
                 self._seen.add(label)
             else:
                 where = f"{name}, video {video!r}" if name else f"video {video!r}"
-                self._lost.append(f"{where}, {start:g} to {end:g} s, {self._class_names[label]!r}")
+                told = self._lost if end > offset_s else self._early
+                told.append(f"{where}, {start:g} to {end:g} s, {self._class_names[label]!r}")
 
     def warnings(self) -> list[str]:
         """Return what a user should know of segments and classes without frames; empty if all have some."""
-        found, rest = [], len(self._lost) - _MOST_TOLD
+        found = []
         if self._lost:
             found.append(
                 f"{len(self._lost)} of {self._total} segments are shorter than a frame and cover none "
-                f"(rule {self._rule}): {'; '.join(self._lost[:_MOST_TOLD])}{f'; and {rest} more' if rest > 0 else ''}"
-                ": use features at a higher rate, or another rule"
+                f"(rule {self._rule}): {_some(self._lost)}: use features at a higher rate, or another rule"
+            )
+        if self._early:
+            found.append(
+                f"{len(self._early)} of {self._total} segments are over before the first frame begins and cover none: "
+                f"{_some(self._early)}: use features that are made of less time"
             )
         without = [name for index, name in enumerate(self._class_names) if index not in self._seen]
         if len(without) == 1:
@@ -86,3 +92,8 @@ class Coverage:
                 "leave them out or add segments of them"
             )
         return found
+
+
+def _some(told: Sequence[str]) -> str:
+    rest = len(told) - _MOST_TOLD
+    return f"{'; '.join(told[:_MOST_TOLD])}{f'; and {rest} more' if rest > 0 else ''}"

@@ -53,10 +53,10 @@ def choose_front_end(name: str, changes: Mapping[str, object] | None) -> LogMel:
         Traceback (most recent call last):
         coadtr.errors.ConfigError: log_mel: bands='many': ...
     """
-    log_mel_preset(name)
+    log_mel_preset(name)  # not to be told as a fault of the changes
     try:
         return log_mel_preset(
-            name, **{setting: value for setting, value in (changes or {}).items() if value is not None}
+            name, **{str(setting): value for setting, value in (changes or {}).items() if value is not None}
         )
     except ConfigError as error:
         raise ConfigError(f"log_mel: {error}") from error

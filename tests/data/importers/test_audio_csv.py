@@ -116,6 +116,19 @@ def test_a_table_without_training_files_trains_on_its_validation_files(table: Pa
         assert {video.name: video.split for video in store.videos()} == {"a": "train", "b": "test", "c": "train"}
 
 
+def test_files_without_a_split_train_and_validation_files_validate(table: Path) -> None:
+    table.write_text(ROWS.replace(",train", ","))
+    assert "1 files have no split and train: 'a'" in _import(table).warnings
+    with FeatureStore(table.parent / "out.h5") as store:
+        assert {video.name: video.split for video in store.videos()} == {"a": "train", "b": "test", "c": "validation"}
+
+
+@pytest.mark.parametrize("setting", ["name", 1, "windows"])
+def test_an_unknown_setting_of_the_front_end_is_named(table: Path, setting: object) -> None:
+    with pytest.raises(ConfigError, match=f"log_mel: '{setting}' is no setting of a log-mel front end: use rate_hz"):
+        _import(table, log_mel={setting: 2})
+
+
 def test_rows_without_files(table: Path) -> None:
     with table.open("a") as file:
         file.write("d.wav,0,1,bark,train\n../../etc/passwd,0,1,bark,train\n")

@@ -25,8 +25,10 @@ def test_frames_that_begin_later_leave_times_as_they_are() -> None:
     coverage.add("salad", segments, rate_hz=4.0, offset_s=0.25)
     # Frame 0 is from 0.25 to 0.5 s.
     assert coverage.warnings() == [
-        "2 of 4 segments are shorter than a frame and cover none (rule centre): video 'salad', 0 to 0.25 s, 'cut'; "
-        "video 'salad', 0.5 to 0.6 s, 'cut': use features at a higher rate, or another rule"
+        "1 of 4 segments are shorter than a frame and cover none (rule centre): video 'salad', 0.5 to 0.6 s, 'cut': "
+        "use features at a higher rate, or another rule",
+        "1 of 4 segments are over before the first frame begins and cover none: video 'salad', 0 to 0.25 s, 'cut': "
+        "use features that are made of less time",
     ]
 
 
