@@ -36,7 +36,7 @@ DATA_SETS = {
     "gtea": ("gtea", "gtea/Split_1.npz"),
 }
 MODELS = (
-    "miniroad", "trn", "lstr", "testra",
+    "miniroad", "trn", "lstr", "testra", "cmert",
     "oadtr", "oadtr_b1", "oadtr_b2", "cooadtr_b1", "cooadtr_b2", "cooadtr_b3",
     "deepcot", "deepcot_soft", "nystroem", "grab",
 )  # fmt: skip

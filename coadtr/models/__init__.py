@@ -5,11 +5,12 @@ replayed, timed and exported by the same code.
 """
 
 from coadtr.models.base import InputFrames, LearningAnswers, OnlineModel
+from coadtr.models.cmert import CMeRT, CMeRTConfig
 from coadtr.models.config import ModelConfig, TransformerConfig
 from coadtr.models.cooadtr import CoOadTR, CoOadTRConfig
 from coadtr.models.deepcot import DeepCoT, DeepCoTConfig
 from coadtr.models.grab import GRAB, GRABConfig, GRABState
-from coadtr.models.lstr import LSTR, LSTRConfig, LSTRState
+from coadtr.models.lstr import LSTR, LSTRConfig
 from coadtr.models.memory import MemoryConfig, MemoryConstants, MemoryModel
 from coadtr.models.miniroad import MiniROAD, MiniROADConfig, MiniROADState
 from coadtr.models.nystroem import Nystroem, NystroemConfig
@@ -19,6 +20,7 @@ from coadtr.models.registry import MODELS, PRESETS, build_model, config_from_dic
 from coadtr.models.stacked import StackConfig, StackedModel
 from coadtr.models.testra import TeSTra, TeSTraConfig, TeSTraState
 from coadtr.models.trn import TRN, TRNConfig, TRNState
+from coadtr.models.windowed_memory import WindowedMemory, WindowedMemoryConfig, WindowedMemoryState
 
 __all__ = [
     "GRAB",
@@ -26,6 +28,8 @@ __all__ = [
     "MODELS",
     "PRESETS",
     "TRN",
+    "CMeRT",
+    "CMeRTConfig",
     "ClipState",
     "CoOadTR",
     "CoOadTRConfig",
@@ -35,7 +39,6 @@ __all__ = [
     "GRABState",
     "InputFrames",
     "LSTRConfig",
-    "LSTRState",
     "LearningAnswers",
     "MemoryConfig",
     "MemoryConstants",
@@ -58,6 +61,9 @@ __all__ = [
     "TeSTraConfig",
     "TeSTraState",
     "TransformerConfig",
+    "WindowedMemory",
+    "WindowedMemoryConfig",
+    "WindowedMemoryState",
     "build_model",
     "config_from_dict",
     "load_published",

@@ -74,11 +74,15 @@ class LearningAnswers(NamedTuple):
 
     Attributes:
         now: ``(B, k, C)`` logits for the last k frames that it was given.
-        ahead: ``(B, k, K, C)`` logits for the K frames after each of these; None if the model predicts nothing ahead.
+        ahead: ``(B, m, K, C)`` logits for the K frames after each of the last m of these; None if the model predicts
+            nothing ahead.
+        drafts: Further answers for the same frames as ``now``, which are learnt and never given: the weight of their
+            loss, and ``(B, k, C)`` logits.
     """
 
     now: Tensor
     ahead: Tensor | None = None
+    drafts: tuple[tuple[float, Tensor], ...] = ()
 
 
 class OnlineModel(nn.Module, ABC):

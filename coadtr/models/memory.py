@@ -107,25 +107,26 @@ class MemoryModel(OnlineModel):
         super().__init__(config)
         self.work_frames = min(config.work_frames, config.window)
         width = config.embed_dim
-
-        def stack(depth: int) -> MemoryStack:
-            return MemoryStack(
-                depth,
-                width,
-                config.num_heads,
-                ff_dim=config.ff_dim,
-                dropout=config.dropout,
-                attention_dropout=config.attention_dropout,
-            )
-
         self.long_embed = nn.Linear(config.input_dim, width)
         self.drop = nn.Dropout(config.dropout)
         self.long_queries = nn.Parameter(torch.randn(config.long_queries, width))
         self.memory_queries = nn.Parameter(torch.randn(config.memory_queries, width))
-        self.compress = stack(1)
-        self.refine = stack(config.memory_depth)
-        self.decoder = stack(config.depth)
+        self.compress = self._stack(1)
+        self.refine = self._stack(config.memory_depth)
+        self.decoder = self._stack(config.depth)
         self.head = nn.Linear(width, config.num_classes)
+
+    def _stack(self, depth: int) -> MemoryStack:
+        """Make decoder layers of the model's width."""
+        config = self.config
+        return MemoryStack(
+            depth,
+            config.embed_dim,
+            config.num_heads,
+            ff_dim=config.ff_dim,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+        )
 
     @property
     def frames_learnt(self) -> int:

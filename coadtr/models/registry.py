@@ -11,6 +11,7 @@ from typing import Any
 
 from coadtr.errors import ConfigError
 from coadtr.models.base import OnlineModel
+from coadtr.models.cmert import CMeRT, CMeRTConfig
 from coadtr.models.config import ModelConfig
 from coadtr.models.cooadtr import CoOadTR, CoOadTRConfig
 from coadtr.models.deepcot import DeepCoT, DeepCoTConfig
@@ -36,6 +37,7 @@ MODELS: dict[str, tuple[type[ModelConfig], type[OnlineModel]]] = {
         (TRNConfig, TRN),
         (LSTRConfig, LSTR),
         (TeSTraConfig, TeSTra),
+        (CMeRTConfig, CMeRT),
     )
 }
 """Kind of model to its settings and its class."""
@@ -60,6 +62,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "trn": {"kind": "trn"},
     "lstr": {"kind": "lstr"},
     "testra": {"kind": "testra"},
+    "cmert": {"kind": "cmert"},
 }
 """Published sizes by name; see :func:`preset`."""
 

@@ -240,8 +240,9 @@ class TRN(OnlineModel):
         if first_frame is None:
             return self._run(frames, self.init_state(len(frames)))[0]
         missing = frames_missing(first_frame, frames.shape[1])
-        (now, ahead), _ = self._run(roll_rows(frames, -missing), self.init_state(len(frames)))
-        return LearningAnswers(roll_rows(now, missing), None if ahead is None else roll_rows(ahead, missing))
+        found, _ = self._run(roll_rows(frames, -missing), self.init_state(len(frames)))
+        ahead = None if found.ahead is None else roll_rows(found.ahead, missing)
+        return LearningAnswers(roll_rows(found.now, missing), ahead)
 
     def forward(self, frames: Tensor, first_frame: Tensor | None = None) -> Tensor:
         """Answer all frames of whole streams, ``(B, T, D)`` in, logits ``(B, T, C)`` out, equal to T steps.

@@ -114,10 +114,15 @@ class DetectionModule(LightningModule):
         samples = int(carries_loss(batch).any(1).sum())
         batch = self.augment(batch, torch.Generator().manual_seed(seed))
         answers: LearningAnswers = self.learn(batch["frames"], batch["first_frame"])
-        sums = [self.loss(answers.now, batch["labels"], batch.get("mask"))]
+        labels, mask = batch["labels"], batch.get("mask")
+        parts = [(1.0, self.loss(answers.now, labels, mask))]
         if answers.ahead is not None:
-            sums.append(self.loss(answers.ahead, batch["ahead_labels"], batch.get("ahead_mask")))
-        return self._mean(sums, batch_index, samples=samples)
+            later = slice(-answers.ahead.shape[1], None)
+            ahead_mask = None if mask is None else batch["ahead_mask"][:, later]
+            ahead = self.loss(answers.ahead, batch["ahead_labels"][:, later], ahead_mask)
+            parts.append((self.settings.loss.ahead_weight, ahead))
+        parts += [(weight, self.loss(logits, labels, mask)) for weight, logits in answers.drafts]
+        return self._mean(parts, batch_index, samples=samples)
 
     def on_train_epoch_end(self) -> None:
         """Refuse weights that are not finite before the epoch is kept."""
@@ -136,15 +141,14 @@ class DetectionModule(LightningModule):
         rate = self.settings.learning_rate
         return TrainingError(f"{found}: lower the learning rate ({rate:g}), clip gradients, or normalise the features")
 
-    def _mean(self, sums: list[tuple[Tensor, Tensor]], batch_index: int, *, samples: int) -> Tensor:
+    def _mean(self, weighted: list[tuple[float, tuple[Tensor, Tensor]]], batch_index: int, *, samples: int) -> Tensor:
         """Average each sum over the frames that all processes count, and add them up by their weights."""
-        size = self.trainer.world_size
+        size, sums = self.trainer.world_size, [pair for _, pair in weighted]
         told = torch.stack([part.detach().double() for pair in sums for part in pair] + [_number(samples, sums[0][0])])
         if size > 1:
             distributed.all_reduce(told)
-        weights = (1.0, self.settings.loss.ahead_weight)
-        found = zip(weights, sums, told[:-1].view(-1, 2), strict=False)
-        parts = [(weight, total, other, max(1.0, count.item())) for weight, (total, _), (other, count) in found]
+        found = zip(weighted, told[:-1].view(-1, 2), strict=True)
+        parts = [(weight, total, other, max(1.0, count.item())) for (weight, (total, _)), (other, count) in found]
         loss = sum((weight * total / count for weight, total, _, count in parts), torch.zeros_like(sums[0][0]))
         together = sum(weight * other.item() / count for weight, _, other, count in parts)
         if not np.isfinite(together):

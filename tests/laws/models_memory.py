@@ -1,4 +1,4 @@
-"""Subjects of the models with two memories, LSTR and TeSTra, with slow references that run the clip from its frames.
+"""Subjects of the models with two memories, with slow references that run the clip from its frames.
 
 Each is given as the fields of a ``Subject``: that class imports this module.
 """
@@ -16,7 +16,7 @@ from torch import nn
 
 from coadtr.layers.memory import MemoryAttention
 from coadtr.layers.memory_stack import MemoryLayer, MemoryStack
-from coadtr.models import LSTR, TeSTra, build_model, preset
+from coadtr.models import LSTR, CMeRT, TeSTra, WindowedMemory, build_model, preset
 from coadtr.models.memory import MemoryModel
 from tests.laws import reference
 from tests.laws.reference import Array
@@ -53,14 +53,19 @@ def mix(layer: MemoryLayer, x: Array, seen: list[slice]) -> Array:
     return reference.norm(layer.norms[0], x + attention(layer.self_attention, x, x, seen))
 
 
-def stack(layers: MemoryStack, x: Array, memory: Array, *, causal: bool = False, itself: bool = False) -> Array:
-    """Decoder layers over tokens ``(n, E)``; with ``itself`` the memory is followed by what the tokens came as."""
-    came, length = x, len(memory)
+def stack(
+    layers: MemoryStack, x: Array, memory: Array, *, causal: bool = False, itself: bool = False, together: int = 0
+) -> Array:
+    """Decoder layers over tokens ``(n, E)``; with ``itself`` the memory is followed by what the tokens came as.
+
+    The last ``together`` tokens attend all others and each other, even where the others are causal.
+    """
+    came, length, alone = x, len(memory), len(x) - together
     memory = np.concatenate([memory, came]) if itself else memory
     for index in range(len(layers.layers)):
         layer = layers.layer(index)
-        x = mix(layer, x, [slice(i + 1) if causal else slice(None) for i in range(len(x))])
-        seen = [slice(length + i + 1) if itself else slice(None) for i in range(len(x))]
+        x = mix(layer, x, [slice(i + 1) if causal and i < alone else slice(None) for i in range(len(x))])
+        seen = [slice(length + i + 1) if itself and i < alone else slice(None) for i in range(len(x))]
         x = finish(layer, x, attention(layer.cross_attention, x, memory, seen))
     return reference.norm(layers.norm, x)
 
@@ -93,24 +98,65 @@ def scaled(model: MemoryModel) -> Array:
 def constants(model: MemoryModel) -> tuple[Array, Array, Array]:
     queries = reference.array(model.memory_queries)
     refined = mix(model.refine.layer(0), queries, [slice(None)] * len(queries))
+    if isinstance(model, CMeRT):
+        future = reference.array(model.future_queries)
+        refined = np.concatenate([refined, mix(model.generate.layer(0), future, [slice(None)] * len(future))])
     return first_queries(model), scaled(model), refined
+
+
+def long_positions(model: WindowedMemory) -> Array:
+    """Positions of the samples of the long memory, ``(n, E)``; CMeRT has none, which is one for all."""
+    if isinstance(model, CMeRT):
+        return np.zeros((1, WIDTH))
+    assert isinstance(model, LSTR)
+    return reference.array(model.positions)[: model.config.long_samples]
+
+
+def compressed(model: WindowedMemory, clip: Array) -> Array:
+    """The memory that R queries make of the samples before the work memory."""
+    long, samples, stride = embeddings(model, clip)[1], model.config.long_samples, model.config.long_stride
+    before = max(0, len(clip) - model.work_frames)
+    distances = [d for d in range(samples * stride, 0, -stride) if d <= before]
+    table = np.broadcast_to(long_positions(model), (samples, WIDTH))
+    memory = np.array([long[before - d] + table[samples - d // stride] for d in distances]).reshape(-1, WIDTH)
+    found = stack(model.compress, reference.array(model.long_queries), memory)
+    return stack(model.refine, reference.array(model.memory_queries), found)
 
 
 def lstr(model: LSTR, clip: Array, _: int) -> Array:
     """Answer the last frame of a clip; the newest frame has the last position, whatever is absent."""
-    work, long = embeddings(model, clip)
-    table, samples, stride = reference.array(model.positions), model.config.long_samples, model.config.long_stride
-    work = work[-model.work_frames :]
-    before = len(clip) - len(work)
-    distances = [d for d in range(samples * stride, 0, -stride) if d <= before]
-    memory = np.array([long[before - d] + table[samples - d // stride] for d in distances]).reshape(-1, WIDTH)
-    found = stack(model.compress, reference.array(model.long_queries), memory)
-    memory = stack(model.refine, reference.array(model.memory_queries), found)
+    work, table = embeddings(model, clip)[0][-model.work_frames :], reference.array(model.positions)
+    memory = compressed(model, clip)
     decoded = stack(model.decoder, work + table[len(table) - len(work) :], memory, causal=True)
     return reference.linear(model.head, decoded[-1])
 
 
-def lstr_state(model: LSTR, frames: Array) -> tuple[Any, ...]:
+def cmert_answers(model: CMeRT, clip: Array) -> tuple[Array, Array, Array, Array]:
+    """Answer the work memory and the frames anticipated, and give the drafts of both and the generated tokens.
+
+    Logits ``(w, C)`` and ``(A, C)``, drafts ``(w + A, C)``, tokens ``(G, C)``.
+    """
+    memory = compressed(model, clip)
+    future = stack(model.generate, reference.array(model.future_queries), memory)
+    recent, table = embeddings(model, clip)[0][-model.recent_frames :], reference.array(model.positions)
+    ahead, size = len(model.anticipated), model.work_frames
+    tokens = recent + table[model.recent_frames - len(recent) : model.recent_frames]
+    tokens = np.concatenate([tokens, reference.array(model.anticipated) + table[size : size + ahead]])
+    drafts = stack(model.decoder, tokens, memory, causal=True, itself=True, together=ahead)[
+        -min(size, len(clip)) - ahead :
+    ]
+    around = np.concatenate([memory, future])
+    refined = stack(model.revise, drafts, around, causal=True, itself=True, together=ahead)
+    refined, drafts, future = (reference.linear(model.head, part) for part in (refined, drafts, future))
+    return refined[:-ahead], refined[-ahead:], drafts, future
+
+
+def cmert(model: CMeRT, clip: Array, _: int) -> Array:
+    newest: Array = cmert_answers(model, clip)[0][-1]
+    return newest
+
+
+def windowed_state(model: WindowedMemory, frames: Array) -> tuple[Any, ...]:
     work, long = embeddings(model, frames)
     bias = reference.array(model.compression.kv_bias)
     queries, window = scaled(model), model.window
@@ -120,9 +166,8 @@ def lstr_state(model: LSTR, frames: Array) -> tuple[Any, ...]:
         key_bias, value_bias = (heads(part[None]) for part in np.split(bias, 2))
         products[:, p % window] = ((key - key_bias) @ queries.transpose(0, 2, 1))[:, 0]
         values[:, p % window] = (value - value_bias)[:, 0]
-    kept = np.concatenate([np.zeros((model.work_frames, WIDTH)), work])[-model.work_frames :]
-    positions = reference.array(model.positions)[: model.config.long_samples]
-    _, keys, shares = (heads(part) for part in project(model.compression, positions))
+    kept = np.concatenate([np.zeros((model.recent_frames, WIDTH)), work])[-model.recent_frames :]
+    _, keys, shares = (heads(part) for part in project(model.compression, long_positions(model)))
     return products, values, kept, len(frames), constants(model), keys @ queries.transpose(0, 2, 1), shares
 
 
@@ -174,12 +219,14 @@ def testra_state(model: TeSTra, frames: Array) -> tuple[Any, ...]:
 
 
 def build(published: str, changes: dict[str, Any], window: int) -> nn.Module:
-    """Build a small model: LSTR has a work memory of two frames, TeSTra one of the whole window."""
+    """Build a small model: TeSTra has a work memory of the whole window, the others of two frames."""
     sizes = {"input_dim": CHANNELS, "num_classes": CLASSES, "embed_dim": WIDTH, "num_heads": HEADS, "ff_dim": HIDDEN}
     sizes |= {"long_queries": 3, "memory_queries": 4, "long_stride": 1, "window": window}
-    sizes |= {"work_frames": 2 if published == "lstr" else window}
-    model = build_model(preset(published, **sizes, **changes))
-    assert isinstance(model, LSTR | TeSTra)
+    sizes |= {"work_frames": window if published == "testra" else 2}
+    if published == "cmert":
+        sizes |= {"context_frames": 1, "anticipated_frames": 2, "future_frames": 4, "future_queries": 3}
+    model = build_model(preset(published, **{**sizes, **changes}))
+    assert isinstance(model, WindowedMemory | TeSTra)
     with torch.no_grad():
         for embed in (model.inputs.embed, model.long_embed):
             embed.bias.add_(1)  # few units of so narrow an embedding are then cut to zero: every frame leaves a mark
@@ -190,12 +237,17 @@ def memory_subjects() -> Iterator[dict[str, Any]]:
     for name, published, changes in (
         ("lstr", "lstr", {}),
         ("lstr_shallow_normalised", "lstr", {"depth": 1, "memory_depth": 1, "normalise": True}),
+        ("cmert", "cmert", {}),
+        ("cmert_shallow_normalised", "cmert", {"depth": 1, "future_depth": 1, "context_frames": 3, "normalise": True}),
         ("testra", "testra", {"decay": 0.9}),
         ("testra_shallow_normalised", "testra", {"depth": 1, "memory_depth": 1, "decay": 0.95, "normalise": True}),
     ):
         subject = {"name": name, "channels": CHANNELS, "build": partial(build, published, changes)}
         if published == "lstr":
-            yield subject | {"clip": lstr, "remember": lstr_state}
+            yield subject | {"clip": lstr, "remember": windowed_state}
+        elif published == "cmert":
+            # Three stacks one after the other, the last on drafts of the one before.
+            yield subject | {"clip": cmert, "remember": windowed_state, "roundings": 2.0}
         else:
             yield subject | {
                 "clip": testra,

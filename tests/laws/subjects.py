@@ -329,6 +329,7 @@ VARIANTS = {
     *("cooadtr_b2_fixed_short", "cooadtr_b2_pre_norm", "look_ahead_encoder_depth_1", "look_ahead_encoder_depth_2"),
     *("stack_depth_2", "deepcot_depth_3", "deepcot_soft_normalised", "nystroem_depth_2", "grab_normalised"),
     *("miniroad_depth_2_normalised", "trn_one_step_normalised", "lstr_shallow_normalised", "testra_shallow_normalised"),
+    "cmert_shallow_normalised",
 }
 
 

@@ -26,6 +26,7 @@ every_model = pytest.mark.parametrize(
         pytest.param("nystroem", 2, marks=pytest.mark.slow),
         ("lstr", 2),
         ("testra", 2),
+        ("cmert", 2),
         ("miniroad", 1),
         ("trn", 1),
         ("grab", 1),
@@ -46,7 +47,7 @@ class Step(nn.Module):
 
 def make(name: str, depth: int) -> OnlineModel:
     wanted = {"embed_dim": 32, "num_heads": 4, "ff_dim": 16, "window": WINDOW, "depth": depth}
-    if name in ("lstr", "testra"):
+    if name in ("lstr", "testra", "cmert"):
         wanted |= {"work_frames": 2, "long_stride": 2}
     config = small(name, input_dim=5, num_classes=3, **wanted)
     return build_model(config).eval().requires_grad_(False)

@@ -210,7 +210,7 @@ def test_what_is_ahead_at_the_start_of_a_recording_is_learnt_as_steps_answer_it(
     torch.testing.assert_close(found[:, 0], ahead, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["lstr", "testra"])
+@pytest.mark.parametrize("name", ["lstr", "testra", "cmert"])
 def test_a_window_of_nothing_but_work_memory_learns_recordings(name: str) -> None:
     model = small(name, work_frames=8)
     frames = torch.randn(2, 8, 4, dtype=torch.float64)

@@ -44,6 +44,18 @@ OADTR = {
     "decoder_heads": 2,
 }
 
+CMERT: dict[str, Any] = {
+    "kind": "cmert",
+    "depth": 1,
+    "window": 12,
+    "work_frames": 4,
+    "embed_dim": 16,
+    "ff_dim": 16,
+    "num_heads": 2,
+}
+CMERT |= {"long_stride": 2, "long_queries": 3, "memory_queries": 2, "future_queries": 3, "future_depth": 1}
+CMERT |= {"anticipated_frames": 2, "future_frames": 5}
+
 
 def curve(out: Path) -> pd.DataFrame:
     table = pd.read_csv(out / "logs/csv/version_0/metrics.csv")
@@ -201,6 +213,27 @@ def test_the_decoder_learns_the_frames_ahead(make_store: MakeStore, tmp_path: Pa
     untrained = weights(first)["decoder.classifier.weight"]
     torch.testing.assert_close(without, untrained, atol=1e-6, rtol=0)
     assert (with_loss - untrained).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("multi_hot", [False, True], ids=["one_hot", "multi_hot"])
+def test_drafts_and_frames_ahead_count_by_their_weights(
+    make_store: MakeStore, tmp_path: Path, *, multi_hot: bool
+) -> None:
+    """The loss of the first epoch, at a learning rate that leaves the weights as they are."""
+    store = make_store(multi_hot=multi_hot)
+
+    def loss(draft: float, generated: float, ahead: float) -> float:
+        out = tmp_path / f"{draft}-{generated}-{ahead}"
+        wanted = settings(max_epochs=1, batch_size=32, learning_rate=1e-30, loss=LossSettings(ahead_weight=ahead))
+        train(store, {**CMERT, "draft_weight": draft, "generated_weight": generated}, wanted, out, progress=False)
+        return float(curve(out)["train_loss"].iloc[0])
+
+    alone = loss(0, 0, 0)
+    parts = [loss(1, 0, 0) - alone, loss(0, 1, 0) - alone, loss(0, 0, 1) - alone]
+    assert all(part > 0.1 for part in parts)
+    assert len({round(part, 6) for part in parts}) == 3
+    weighted = 0.25 * parts[0] + 0.5 * parts[1] + 2 * parts[2]
+    assert loss(0.25, 0.5, 2.0) == pytest.approx(alone + weighted, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def executed_macs(config: ModelConfig) -> int:
         decoder  E C more for the head, Q E C for its classifier, and for Q queries M layers of
                         self-attention 4 Q E^2 + 2 Q^2 E, cross-attention 2 Q E^2 + 2 n E^2 + 2 Q n E,
                         feed-forward 2 Q E^2
-        LSTR, TeSTra  as `memory_macs` has it
+        LSTR, TeSTra, CMeRT  as `memory_macs` has it
         DeepCoT, low-rank CoOadTR: as `stacked_macs_by_block` has it
 
     The alternatives are those of a first block that folds its output projection into the cached values, and of a last
