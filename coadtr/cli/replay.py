@@ -11,11 +11,13 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
-from coadtr.checkpoint import load
+from coadtr.checkpoint import Checkpoint, load
+from coadtr.checkpoint.loading import ORIGIN_FILE
 from coadtr.cli.replay_settings import ReplaySettings
 from coadtr.cli.replaying import ReplayTask
 from coadtr.cli.settings import a_path, plain, require, text, whole
 from coadtr.data import FeatureStore, ScoreJournal, write_scores
+from coadtr.data.exercises import STREAMS
 from coadtr.errors import ConfigError
 from coadtr.evaluation import (
     Ranks,
@@ -23,12 +25,12 @@ from coadtr.evaluation import (
     write_report,
 )
 
-__all__ = ["main", "replay_task", "results_beside"]
+__all__ = ["main", "replay_task", "results_beside", "store_of_training"]
 
 
 def main(cfg: DictConfig) -> None:
     """Replay, write the report and the scores, print the table."""
-    require(cfg, "checkpoint", "data")
+    require(cfg, "checkpoint")
     settings = plain(cfg)
     wanted = ReplaySettings.read(settings)
     device = text(settings, "device")
@@ -46,7 +48,8 @@ def main(cfg: DictConfig) -> None:
 
         def begin() -> None:
             checkpoint = load(source, device if device != "cuda" or ranks.size == 1 else f"cuda:{ranks.local}")
-            store = stack.enter_context(FeatureStore.open(a_path(settings, "data")))
+            data = store_of_training(checkpoint) if settings["data"] is None else a_path(settings, "data")
+            store = stack.enter_context(FeatureStore.open(data))
             opened.append(ReplayTask(checkpoint, store, wanted))
 
         ranks.together(begin)
@@ -61,6 +64,29 @@ def results_beside(checkpoint: Path) -> Path:
     """Name the folder of the results: in its run, or beside a checkpoint that may have others for neighbours."""
     name = "replay" if (checkpoint.parent / "run.json").exists() else f"{checkpoint.name}-replay"
     return checkpoint.parent / name
+
+
+def store_of_training(checkpoint: Checkpoint) -> Path:
+    """Find the store that a checkpoint was trained on: the path in its record, relative to the working folder.
+
+    Raises:
+        ConfigError: If the record names none, or it is not there.
+    """
+    data = checkpoint.origin.get("data")
+    recorded = data.get("path") if isinstance(data, dict) else None
+    if not isinstance(recorded, str) or not recorded:
+        raise ConfigError(
+            f"data=... must be given: {checkpoint.path / ORIGIN_FILE} does not name the store of the training"
+        )
+    path = Path(recorded)
+    if not path.exists():
+        # The name alone could be that of another store.
+        embedded = path.name == "exercises.h5" and dict(checkpoint.spec.streams) == dict(STREAMS)
+        import_it = f"make it with `coadtr data import format=exercises out={path}`, or " if embedded else ""
+        raise ConfigError(
+            f"there is no {path} here, on which {checkpoint.path} was trained: {import_it}name its store as data=..."
+        )
+    return path
 
 
 def replay_task(task: ReplayTask, out: Path, ranks: Ranks | None = None) -> dict[str, Any] | None:

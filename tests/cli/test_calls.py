@@ -86,7 +86,6 @@ def test_the_settings_are_printed_as_composed(tmp_path: Path) -> None:
         ),
         ("train progress=5 dataset.path=data.h5", ("progress must be true or false, got 5",)),
         ("replay", ("checkpoint=... must be given", "`coadtr replay --help`")),
-        ("replay checkpoint=run/checkpoint", ("data=... must be given",)),
         ("replay checkpoint=run/checkpoint data=data.h5 protocol=thumos", ("'thumos'", "all, oadtr")),
         ("replay checkpoint=run/checkpoint data=data.h5 batch_size=0", ("batch_size", "0")),
         ("replay checkpoint=run/checkpoint data=data.h5 latency=5", ("latency is a group of settings, got 5",)),

@@ -167,8 +167,9 @@ def channels_of(dataset: str) -> int:
     return next((channels for name, (channels, _) in FEATURES.items() if dataset.endswith(name)), 2048)
 
 
-# The other published experiments differ from those of THUMOS14's Kinetics features in their data set alone, and those
-# of GTEA from those of 50 Salads in their dropout too.
+# The other published experiments differ from those of THUMOS14's Kinetics features in their data set alone, but for
+# TRN's width with ActivityNet features and MiniROAD's batch on TVSeries; those of GTEA from those of 50 Salads in their
+# data set and their dropout.
 REPEATED = ("thumos14_anet", "tvseries", "gtea")
 
 
