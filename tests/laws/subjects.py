@@ -295,6 +295,7 @@ def _models() -> Iterator[Subject]:
     wiring: dict[str, Any] = {"norm_first": True, "activation": "relu", "in_bias": True}
     yield _model("cooadtr_b2_pre_norm", "cooadtr_b2", cycle=longest, **wiring)
     yield _model("cooadtr_depth_3", "cooadtr_b2", positions="learned", cycle=longest, depth=3)
+    yield _model("cooadtr_depth_4", "cooadtr_b2", positions="learned", cycle=longest, depth=4)
     yield _model("oadtr_b1", "oadtr_b1")
     yield _model("oadtr_b2_normalised", "oadtr_b2", normalise=True)
     yield _model("oadtr", "oadtr")
@@ -329,7 +330,7 @@ VARIANTS = {
     *("cooadtr_b2_fixed_short", "cooadtr_b2_pre_norm", "look_ahead_encoder_depth_1", "look_ahead_encoder_depth_2"),
     *("stack_depth_2", "deepcot_depth_3", "deepcot_soft_normalised", "nystroem_depth_2", "grab_normalised"),
     *("miniroad_depth_2_normalised", "trn_one_step_normalised", "lstr_shallow_normalised", "testra_shallow_normalised"),
-    "cmert_shallow_normalised",
+    *("cmert_shallow_normalised", "cooadtr_depth_4"),
 }
 
 
