@@ -185,7 +185,7 @@ class OnlineModel(nn.Module, ABC):
         """
 
     def learn_clip(self, clip: Tensor, first_frame: Tensor | None = None) -> LearningAnswers:
-        """Answer the last `frames_learnt` frames of each clip, and the frames ahead of them, for training.
+        """Answer the last `frames_learnt` frames of each clip, and the frames ahead of some of them, for training.
 
         Args:
             clip: ``(B, n, D)``.

@@ -34,7 +34,7 @@ class CMeRTConfig(WindowedMemoryConfig):
         future_queries: Learned queries G that generate tokens of work memory and future out of the long memory.
         future_depth: Layers that generate them.
         draft_weight: Weight of the loss of work frames before they are refined, in training.
-        generated_weight: Weight of the loss of work frames as they were generated, in training.
+        generated_weight: Weight of the loss of work frames as the generated tokens answer them, in training.
 
     Source: Pang et al., *Context-Enhanced Memory-Refined Transformer for Online Action Detection*, CVPR 2025;
     ``configs/THUMOS/cmert_long256_work4_kinetics_1x.yaml`` of pangzhan27/CMeRT.
@@ -87,15 +87,17 @@ class CMeRT(WindowedMemory):
         work memory and anticipated frames attend memory, themselves and the tokens -> logits   (one layer)
 
     A step is window-exact: it equals the clip model on the last N frames. As in LSTR it keeps what each frame of the
-    long memory offers the queries. The rest is run anew: refining lets every frame attend tokens that follow from the
-    newest memory, so nothing that was worked out for a frame at one step holds at the next. Work frames do not attend
-    anticipated ones, which `step` leaves out; `step_ahead` decodes them.
+    long memory offers the queries. The rest is run anew: what attention returns for a frame follows from the newest
+    memory, and does not hold at the next step. (Projections of the work frames' embeddings would hold; keeping them
+    would save some 7 % at the preset's sizes, and is not done.) Work frames do not attend anticipated ones, which
+    `step` leaves out; `step_ahead` decodes them.
 
     Differences from the published code: one linear layer embeds the channels of all streams (there: one a stream, and
-    one for both, with layer norms); absent frames are masked (there: frame 0 is repeated). In training, the first A
-    generated frames ahead carry no loss, and those of the work memory are answered by tokens that are spread over it
-    and the K frames ahead. As published, positions of the anticipated frames go on from the work memory's W, though
-    those of its tokens begin with the context.
+    one for both, with layer norms); absent frames are masked (there: frame 0 stands for those of the context, and once
+    for those of the long memory); dropout acts on the long memory, too. In training each set of answers has a loss of
+    its own, where the code joins them (docs/thumos14.md), and drafts of anticipated frames and the first A generated
+    ones carry none. As published, positions of the anticipated frames go on from the work memory's W, though those of
+    its tokens begin with the context.
 
     Cost of a step: that of LSTR's long memory, and terms that go with W, R, G and E^2 (docs/models.md).
 
@@ -130,7 +132,7 @@ class CMeRT(WindowedMemory):
 
     @property
     def recent_frames(self) -> int:
-        """Newest frames whose embeddings are kept: those of the work memory, and the context before it."""
+        """Newest frames V whose embeddings are kept: those of the work memory, and the context before it."""
         return min(self.window, self.work_frames + self.config.context_frames)
 
     @property
@@ -165,9 +167,9 @@ class CMeRT(WindowedMemory):
         """Decode the work memory and, with ``ahead``, the anticipated frames after it.
 
         Args:
-            work: ``(B, W + context, E)`` embeddings.
+            work: ``(B, V, E)`` embeddings.
             memory: ``(B, R + G, E)``.
-            exists: ``(B, W + context) bool``.
+            exists: ``(B, V) bool``.
             ahead: Whether to decode the anticipated frames.
 
         Returns:

@@ -79,7 +79,7 @@ class MemoryConstants(NamedTuple):
     Attributes:
         asked: ``(B, Q, E)`` first queries after their self-attention.
         queries: ``(B, H, Q, E/H)`` the same, projected.
-        refined: ``(B, R, E)`` second queries after their self-attention.
+        refined: ``(B, R, E)`` second queries after their self-attention; in CMeRT the G of the future behind them.
     """
 
     asked: Tensor

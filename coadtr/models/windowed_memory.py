@@ -52,7 +52,7 @@ class WindowedMemoryState(NamedTuple):
     Attributes:
         products: ``(B, H, N, Q)`` of the last N frames with each query, in slot order.
         values: ``(B, H, N, E/H)`` of the last N frames, in slot order.
-        work: ``(B, W, E)`` embeddings of the last W frames (`WindowedMemory.recent_frames`), the newest last.
+        work: ``(B, V, E)`` embeddings of the last V frames (`WindowedMemory.recent_frames`), the newest last.
         frames: ``(B,) int64``, frames seen by each stream.
         constants: What follows from the weights alone.
         product_shares: ``(B, H, n, Q)``, too: what positions and biases add to the products.
@@ -87,7 +87,7 @@ class WindowedMemory(MemoryModel):
 
     @property
     def recent_frames(self) -> int:
-        """Newest frames whose embeddings are kept: those of the work memory."""
+        """Newest frames V whose embeddings are kept: those of the work memory."""
         return self.work_frames
 
     @abstractmethod
@@ -99,9 +99,9 @@ class WindowedMemory(MemoryModel):
         """Answer the frames of work memories by the long memory.
 
         Args:
-            work: ``(B, W, E)`` embeddings of the `recent_frames`.
-            memory: ``(B, R, E)`` of `_remember` or `_both_memories`.
-            exists: ``(B, W) bool``.
+            work: ``(B, V, E)`` embeddings of the `recent_frames`.
+            memory: ``(B, R, E)`` of `_remember` or `_both_memories`; more tokens may follow it.
+            exists: ``(B, V) bool``.
             newest: Answer the newest frame alone.
 
         Returns:
@@ -140,8 +140,8 @@ class WindowedMemory(MemoryModel):
         Args:
             products: ``(B, H, c, n, Q)``.
             values: ``(B, H, c, n, E/H)``.
-            work: ``(B, c, W, E)``.
-            exists: Which frames of the long and of the work memory do: ``(B, c, n)`` and ``(B, c, W) bool``.
+            work: ``(B, c, V, E)``.
+            exists: Which frames of the long and of the work memory do: ``(B, c, n)`` and ``(B, c, V) bool``.
             state: Of B streams, or of one for all; its constants and shares are read.
         """
         memory = self._remember(products, values, exists[0], state)
@@ -163,7 +163,7 @@ class WindowedMemory(MemoryModel):
         Args:
             products: ``(B, H, N - 1 + T, Q)``.
             values: ``(B, H, N - 1 + T, E/H)``.
-            work: ``(B, W - 1 + T, E)``.
+            work: ``(B, V - 1 + T, E)``.
             exists: ``(B, N - 1 + T) bool``.
             state: Of B streams, or of one for all; its constants and shares are read.
         """
@@ -271,7 +271,7 @@ class WindowedMemory(MemoryModel):
         require_sequence(clip, self.input_dim, f"{type(self).__name__}.run_clip", longest=self.window)
 
     def _both_memories(self, clip: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Make both memories of clips: ``(B, W, E)`` with which of its frames exist, last, and ``(B, R, E)``."""
+        """Make both memories of clips: ``(B, V, E)`` with which of its frames exist, last, and ``(B, R, E)``."""
         absent, recent = self.window - clip.shape[1], self.recent_frames
         exists = torch.ones(clip.shape[:2], dtype=torch.bool, device=clip.device) if mask is None else mask
         exists = F.pad(exists, (absent, 0))

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from coadtr.errors import CheckpointError, ConfigError, ShapeError
+from coadtr.evaluation import executed_macs_by_block, macs_by_block, parameters
 from coadtr.layers import state_bytes
-from coadtr.models import CMeRT, CMeRTConfig, load_published
+from coadtr.models import CMeRT, CMeRTConfig, build_model, load_published, preset
 from tests.laws import models_memory
 
 SMALL: dict[str, Any] = {"input_dim": 5, "num_classes": 3, "embed_dim": 8, "num_heads": 2, "ff_dim": 8}
@@ -86,6 +87,36 @@ def test_a_clip_that_begins_before_its_video_is_answered_as_the_short_one(length
     assert learnt.ahead is not None
     torch.testing.assert_close(learnt.now[:, -length:], expected.now, atol=1e-12, rtol=0)
     torch.testing.assert_close(learnt.ahead, expected.ahead, atol=1e-12, rtol=0)
+
+
+def test_streams_that_begin_anew_are_answered_ahead_as_fresh_ones() -> None:
+    model, frames = make(), clips(length=30)
+    state = model.init_state(2)
+    with torch.no_grad():
+        for t, frame in enumerate(frames.unbind(1)):
+            if t == 13:
+                state = model.reset_rows(state, torch.tensor([False, True]))
+            _, ahead, state = model.step_ahead(frame, state)
+            first = max(0, t - 19)
+            for row, begin in enumerate((first, max(first, 13) if t >= 13 else first)):
+                learnt = model.learn_clip(frames[row : row + 1, begin : t + 1])
+                assert learnt.ahead is not None
+                torch.testing.assert_close(ahead[row], learnt.ahead[0, 0], atol=1e-12, rtol=0)
+
+
+def test_parameters_are_the_published_ones_but_for_the_embeddings() -> None:
+    """The authors' log prints 94,685,206; each of their two embeddings has 5,252,096, and 40 of 48 queries are idle."""
+    with torch.device("meta"):
+        model = build_model(preset("cmert", input_dim=3072, num_classes=22))
+    embeddings = sum(p.numel() for layer in (model.inputs.embed, model.long_embed) for p in layer.parameters())
+    assert parameters(model) - embeddings + 2 * 5_252_096 + 40 * 1024 == 94_685_206
+
+
+def test_the_cost_tells_all_sizes_apart() -> None:
+    sizes = {"long_queries": 3, "memory_queries": 4, "future_queries": 5, "work_frames": 6, "window": 22}
+    for depths in ({"depth": 1, "memory_depth": 3, "future_depth": 2}, {"depth": 2, "memory_depth": 1}):
+        model = make(**sizes, **depths, ff_dim=12).float()
+        assert macs_by_block(model) == executed_macs_by_block(model.config)
 
 
 def test_every_weight_is_learnt_from_clips() -> None:
