@@ -63,7 +63,7 @@ def run(
     clock = Clock()
     sizes = {"embed_dim": wanted.width, "ff_dim": wanted.width, "num_heads": 4}
     model = {"kind": "cooadtr", "dropout": 0.2, "input_dropout": wanted.input_dropout, **sizes}
-    common: dict[str, Any] = {"learning_rate": 1e-3, "schedule": "cosine", "accelerator": "cpu", "seed": wanted.seed}
+    common: dict[str, Any] = {"schedule": "cosine", "accelerator": "cpu", "seed": wanted.seed}
     result = train(
         store, model, TrainingSettings(**common, **settings), out, progress=False, say=print, callbacks=[clock]
     )
@@ -87,8 +87,11 @@ def main() -> None:
     parser.add_argument("store", type=Path, help="feature store")
     parser.add_argument("--epochs", type=int, default=20, help="of sequences")
     parser.add_argument("--clip-epochs", type=int, default=4, help="of clips")
+    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of sequences")
+    parser.add_argument("--clip-rate", type=float, default=1e-3, help="learning rate of clips")
     parser.add_argument("--spans", type=int, default=4, help="spans in a batch of sequences")
     parser.add_argument("--span-frames", type=int, default=512, help="frames with loss in a span")
+    parser.add_argument("--group-by-length", action="store_true", help="batches of spans of like length")
     parser.add_argument("--width", type=int, default=64, help="embedding width")
     parser.add_argument("--input-dropout", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=1)
@@ -99,11 +102,18 @@ def main() -> None:
         ways: dict[str, dict[str, Any]] = {
             "sequences": {
                 "sampling": "sequences",
+                "learning_rate": wanted.rate,
                 "max_epochs": wanted.epochs,
                 "batch_size": wanted.spans,
                 "sequence_length": wanted.span_frames,
+                "group_by_length": wanted.group_by_length,
             },
-            "clips": {"sampling": "windows", "max_epochs": wanted.clip_epochs, "batch_size": 128},
+            "clips": {
+                "sampling": "windows",
+                "learning_rate": wanted.clip_rate,
+                "max_epochs": wanted.clip_epochs,
+                "batch_size": 128,
+            },
         }
         found = {name: run(store, Path(folder) / name, wanted, **settings) for name, settings in ways.items()}
         classes: dict[str, Any] = {

@@ -253,6 +253,11 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
         """Return the number, in its split, of the video that a span is of."""
         return self._spans[index][0]
 
+    def frames_of(self, index: int) -> int:
+        """Return how many frames of its video a span comes with, the context included."""
+        _, start, stop = self._spans[index]
+        return stop - max(0, start - self.context)
+
     def __len__(self) -> int:
         return len(self._spans)
 

@@ -19,9 +19,16 @@ Sample = dict[str, Tensor]
 # Asks `OrNothing` for a sample without loss.
 NOTHING = -1
 
+# Batches that are made together out of samples of like length.
+GROUPED = 16
+
 
 class RankBatches(Sampler[list[int]]):
     """Shuffle an epoch, cut it into batches of all processes, and give each process its part of every batch.
+
+    With ``lengths``, samples are sorted by length, longest first and like ones in any order, before they are cut, and
+    the batches are shuffled: those that are trimmed then hold little padding. To keep the batches of large data random,
+    this is done apart for every run of so many shuffled samples as make `GROUPED` batches.
 
     The parts of one batch are, together, the batch that one process alone with ``batch_size`` times ``ranks`` would
     see. Every process gets the same number of batches: where nothing of the last one is left for it, it gets a sample
@@ -34,6 +41,7 @@ class RankBatches(Sampler[list[int]]):
         epoch: Number of the epoch.
         rank: Number of this process.
         ranks: Number of processes.
+        lengths: Length of each sample, to make batches of like ones; None for any.
 
     Example:
         >>> parts = [list(RankBatches(5, batch_size=2, seed=0, epoch=3, rank=rank, ranks=2)) for rank in (0, 1)]
@@ -41,8 +49,18 @@ class RankBatches(Sampler[list[int]]):
         ([2, 2], [-1, 0, 1, 2, 3, 4])
     """
 
-    def __init__(self, size: int, *, batch_size: int, seed: int, epoch: int, rank: int = 0, ranks: int = 1) -> None:
-        self.size, self.batch_size = size, batch_size
+    def __init__(
+        self,
+        size: int,
+        *,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        rank: int = 0,
+        ranks: int = 1,
+        lengths: Sequence[int] | None = None,
+    ) -> None:
+        self.size, self.batch_size, self.lengths = size, batch_size, lengths
         self.seed = mix_seed(seed, epoch)
         self.rank, self.ranks = rank, ranks
 
@@ -51,11 +69,24 @@ class RankBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         # A generator of its own: the trainer may start an epoch's loader more than once when it goes on with a run.
-        order = torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed)).tolist()
+        generator = torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(self.size, generator=generator).tolist()
         together = self.batch_size * self.ranks
-        for start in range(0, self.size, together):
-            part = order[start : start + together][self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
-            yield part or [NOTHING]
+        batches = [order[start : start + together] for start in range(0, self.size, together)]
+        if self.lengths is not None:
+            batches = self._alike(order, together)
+            batches = [batches[at] for at in torch.randperm(len(batches), generator=generator).tolist()]
+        for batch in batches:
+            yield batch[self.rank * self.batch_size : (self.rank + 1) * self.batch_size] or [NOTHING]
+
+    def _alike(self, order: list[int], together: int) -> list[list[int]]:
+        """Cut a shuffled epoch into batches of like lengths."""
+        lengths, run = self.lengths or (), GROUPED * together
+        batches = []
+        for start in range(0, self.size, run):
+            alike = sorted(order[start : start + run], key=lambda sample: -lengths[sample])
+            batches += [alike[first : first + together] for first in range(0, len(alike), together)]
+        return batches
 
 
 class OrNothing(Dataset[Sample]):

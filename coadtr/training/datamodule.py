@@ -113,6 +113,7 @@ class FeatureDataModule(LightningDataModule):
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         self.training.set_epoch(epoch)
         rank, ranks = self._ranks
+        lengths = self._lengths()
         batches = RankBatches(
             len(self.training),
             batch_size=self.settings.batch_size,
@@ -120,10 +121,17 @@ class FeatureDataModule(LightningDataModule):
             epoch=epoch,
             rank=rank,
             ranks=ranks,
+            lengths=lengths,
         )
         workers = self.settings.workers
-        collate = trimmed if self.recordings else None
+        collate = trimmed if self.recordings or lengths is not None else None
         return DataLoader(OrNothing(self.training), batch_sampler=batches, num_workers=workers, collate_fn=collate)
+
+    def _lengths(self) -> list[int] | None:
+        """Return the frames of every span of this epoch, where spans of like length shall make a batch."""
+        if not self.settings.group_by_length or not isinstance(self.training, SequenceDataset):
+            return None
+        return [self.training.frames_of(span) for span in range(len(self.training))]
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Make the loader of this process's validation spans, one at a time: memory is bounded for clip models too."""
