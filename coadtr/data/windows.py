@@ -253,6 +253,11 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
         """Return the number, in its split, of the video that a span is of."""
         return self._spans[index][0]
 
+    @property
+    def loss_frames(self) -> int:
+        """Frames that carry loss in an epoch."""
+        return int(sum(counted.sum() for counted in self._counted))
+
     def frames_of(self, index: int) -> int:
         """Return how many frames of its video a span comes with, the context included."""
         _, start, stop = self._spans[index]

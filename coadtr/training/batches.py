@@ -26,9 +26,8 @@ GROUPED = 16
 class RankBatches(Sampler[list[int]]):
     """Shuffle an epoch, cut it into batches of all processes, and give each process its part of every batch.
 
-    With ``lengths``, samples are sorted by length, longest first and like ones in any order, before they are cut, and
-    the batches are shuffled: those that are trimmed then hold little padding. To keep the batches of large data random,
-    this is done apart for every run of so many shuffled samples as make `GROUPED` batches.
+    With ``lengths``, the shuffled samples are sorted by length before they are cut, apart in every run of them that
+    makes `GROUPED` batches, and the batches are shuffled: trimmed ones then hold little padding.
 
     The parts of one batch are, together, the batch that one process alone with ``batch_size`` times ``ranks`` would
     see. Every process gets the same number of batches: where nothing of the last one is left for it, it gets a sample
@@ -42,6 +41,9 @@ class RankBatches(Sampler[list[int]]):
         rank: Number of this process.
         ranks: Number of processes.
         lengths: Length of each sample, to make batches of like ones; None for any.
+
+    Raises:
+        ValueError: If there is not a length for every sample.
 
     Example:
         >>> parts = [list(RankBatches(5, batch_size=2, seed=0, epoch=3, rank=rank, ranks=2)) for rank in (0, 1)]
@@ -60,6 +62,8 @@ class RankBatches(Sampler[list[int]]):
         ranks: int = 1,
         lengths: Sequence[int] | None = None,
     ) -> None:
+        if lengths is not None and len(lengths) != size:
+            raise ValueError(f"{len(lengths)} lengths for {size} samples")
         self.size, self.batch_size, self.lengths = size, batch_size, lengths
         self.seed = mix_seed(seed, epoch)
         self.rank, self.ranks = rank, ranks
@@ -72,21 +76,19 @@ class RankBatches(Sampler[list[int]]):
         generator = torch.Generator().manual_seed(self.seed)
         order = torch.randperm(self.size, generator=generator).tolist()
         together = self.batch_size * self.ranks
+        if self.lengths is not None:
+            order = self._alike(order, GROUPED * together, self.lengths)
         batches = [order[start : start + together] for start in range(0, self.size, together)]
         if self.lengths is not None:
-            batches = self._alike(order, together)
             batches = [batches[at] for at in torch.randperm(len(batches), generator=generator).tolist()]
         for batch in batches:
             yield batch[self.rank * self.batch_size : (self.rank + 1) * self.batch_size] or [NOTHING]
 
-    def _alike(self, order: list[int], together: int) -> list[list[int]]:
-        """Cut a shuffled epoch into batches of like lengths."""
-        lengths, run = self.lengths or (), GROUPED * together
-        batches = []
-        for start in range(0, self.size, run):
-            alike = sorted(order[start : start + run], key=lambda sample: -lengths[sample])
-            batches += [alike[first : first + together] for first in range(0, len(alike), together)]
-        return batches
+    @staticmethod
+    def _alike(order: list[int], run: int, lengths: Sequence[int]) -> list[int]:
+        """Sort every run of a shuffled epoch by length, longest first."""
+        runs = [order[start : start + run] for start in range(0, len(order), run)]
+        return [sample for part in runs for sample in sorted(part, key=lambda sample: -lengths[sample])]
 
 
 class OrNothing(Dataset[Sample]):
@@ -126,8 +128,9 @@ def carries_loss(batch: Sample) -> Tensor:
 def trimmed(samples: Sequence[Sample]) -> Sample:
     """Make a batch of samples, without the frames at either end that no sample of it has.
 
-    Recordings are short beside the window and the span, and most of a batch would be padding. The answers that are
-    learnt do not change: no frame looks ahead, and frames before a recording's first are not attended.
+    Most of a batch would be padding where recordings are short beside the window and the span, or where the spans of a
+    batch are all short. The answers that are learnt do not change: no frame looks ahead, and frames before a
+    recording's first are not attended.
 
     Args:
         samples: Clips that begin before their recording does, or spans that end after it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
@@ -113,7 +114,7 @@ class FeatureDataModule(LightningDataModule):
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         self.training.set_epoch(epoch)
         rank, ranks = self._ranks
-        lengths = self._lengths()
+        lengths = [grouped.frames_of(span) for span in range(len(grouped))] if (grouped := self.grouped) else None
         batches = RankBatches(
             len(self.training),
             batch_size=self.settings.batch_size,
@@ -127,11 +128,28 @@ class FeatureDataModule(LightningDataModule):
         collate = trimmed if self.recordings or lengths is not None else None
         return DataLoader(OrNothing(self.training), batch_sampler=batches, num_workers=workers, collate_fn=collate)
 
-    def _lengths(self) -> list[int] | None:
-        """Return the frames of every span of this epoch, where spans of like length shall make a batch."""
-        if not self.settings.group_by_length or not isinstance(self.training, SequenceDataset):
-            return None
-        return [self.training.frames_of(span) for span in range(len(self.training))]
+    @property
+    def grouped(self) -> SequenceDataset | None:
+        """The training spans, if those of like length make a batch."""
+        wanted = self.settings.group_by_length and isinstance(self.training, SequenceDataset)
+        return cast("SequenceDataset", self.training) if wanted else None
+
+    def batch_weight(self, loss_frames: float, batches: int) -> float:
+        """Weigh a batch by its frames with loss, beside the mean of the epoch, where batches are of like lengths.
+
+        Each batch's loss is a mean over its frames. Where batches are of any lengths, they hold about as many; where
+        short spans make batches of their own, their frames would count many times as much as others.
+
+        Args:
+            loss_frames: Frames with loss in the batch of all processes.
+            batches: Batches of the epoch.
+
+        Returns:
+            1 for batches of any lengths.
+        """
+        if self.grouped is None:
+            return 1.0
+        return loss_frames * batches / self.grouped.loss_frames
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Make the loader of this process's validation spans, one at a time: memory is bounded for clip models too."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from coadtr.training.batches import carries_loss
 from coadtr.training.losses import FrameLoss
 from coadtr.training.settings import TrainingSettings, mix_seed
 from coadtr.types import Task
+
+if TYPE_CHECKING:
+    from coadtr.training.datamodule import FeatureDataModule
 
 __all__ = ["CLIP_ACCURACY", "MONITOR", "DetectionModule"]
 
@@ -111,7 +114,8 @@ class DetectionModule(LightningModule):
         step = self.global_step * accumulate + batch_index % accumulate
         seed = mix_seed(self.settings.seed, step) + self.global_rank * 7_368_787
         torch.manual_seed(seed)
-        samples = int(carries_loss(batch).any(1).sum())
+        carries = carries_loss(batch)
+        size = (int(carries.any(1).sum()), int(carries.sum()))
         batch = self.augment(batch, torch.Generator().manual_seed(seed))
         answers: LearningAnswers = self.learn(batch["frames"], batch["first_frame"])
         labels, mask = batch["labels"], batch.get("mask")
@@ -122,7 +126,7 @@ class DetectionModule(LightningModule):
             ahead = self.loss(answers.ahead, batch["ahead_labels"][:, later], ahead_mask)
             parts.append((self.settings.loss.ahead_weight, ahead))
         parts += [(weight, self.loss(logits, labels, mask)) for weight, logits in answers.drafts]
-        return self._mean(parts, batch_index, samples=samples)
+        return self._mean(parts, batch_index, size=size)
 
     def on_train_epoch_end(self) -> None:
         """Refuse weights that are not finite before the epoch is kept."""
@@ -141,21 +145,30 @@ class DetectionModule(LightningModule):
         rate = self.settings.learning_rate
         return TrainingError(f"{found}: lower the learning rate ({rate:g}), clip gradients, or normalise the features")
 
-    def _mean(self, weighted: list[tuple[float, tuple[Tensor, Tensor]]], batch_index: int, *, samples: int) -> Tensor:
-        """Average each sum over the frames that all processes count, and add them up by their weights."""
-        size, sums = self.trainer.world_size, [pair for _, pair in weighted]
-        told = torch.stack([part.detach().double() for pair in sums for part in pair] + [_number(samples, sums[0][0])])
-        if size > 1:
+    def _mean(
+        self, weighted: list[tuple[float, tuple[Tensor, Tensor]]], batch_index: int, *, size: tuple[int, int]
+    ) -> Tensor:
+        """Average each sum over the frames that all processes count, and add them up by their weights.
+
+        ``size`` is the number of samples with loss, and of frames with loss, in the batch of this process.
+        """
+        ranks, sums = self.trainer.world_size, [pair for _, pair in weighted]
+        counts = [_number(number, sums[0][0]) for number in size]
+        told = torch.stack([part.detach().double() for pair in sums for part in pair] + counts)
+        if ranks > 1:
             distributed.all_reduce(told)
-        found = zip(weighted, told[:-1].view(-1, 2), strict=True)
+        found = zip(weighted, told[:-2].view(-1, 2), strict=True)
         parts = [(weight, total, other, max(1.0, count.item())) for (weight, (total, _)), (other, count) in found]
         loss = sum((weight * total / count for weight, total, _, count in parts), torch.zeros_like(sums[0][0]))
         together = sum(weight * other.item() / count for weight, _, other, count in parts)
         if not np.isfinite(together):
             raise self._not_finite(f"the loss is {together} in epoch {self.current_epoch}, batch {batch_index}")
-        self.log("train_loss", together, on_step=False, on_epoch=True, prog_bar=True, batch_size=round(told[-1].item()))
+        samples, frames = told[-2:].tolist()
+        self.log("train_loss", together, on_step=False, on_epoch=True, prog_bar=True, batch_size=round(samples))
+        data = cast("FeatureDataModule", self.trainer.datamodule)  # type: ignore[attr-defined]
+        weight = data.batch_weight(frames, int(self.trainer.num_training_batches))
         # Gradients are averaged over the processes, and this is their sum.
-        return loss * (size * self._share(batch_index))
+        return loss * (ranks * weight * self._share(batch_index))
 
     def _share(self, batch_index: int) -> float:
         """Make up for the trainer, which divides by ``accumulate`` where fewer batches are left for a step too."""

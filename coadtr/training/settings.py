@@ -47,8 +47,8 @@ class TrainingSettings:
         batch_size: Clips, or spans, in a batch of one process.
         accumulate: Batches whose gradients are averaged for one step of the optimiser.
         sequence_length: Frames with loss in a span.
-        group_by_length: Make batches of spans of like length, and end each with its longest span: less padding, where
-            videos are short beside the span or a batch holds many.
+        group_by_length: Make batches of spans of like length, end each with its longest span, and weigh its loss by its
+            frames with loss: less padding, where videos are not long beside the span. Clips are of one length.
         shortest_clip: Frames of a recording that have to be heard before its class is learnt; there is no
             loss before. Of the task ``audio`` alone.
         stride: Frames from one clip to the next; with a stride s, an epoch learns from every s-th clip, and the next

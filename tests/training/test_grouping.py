@@ -100,21 +100,41 @@ def test_clips_are_of_one_length_and_stay_as_they_are(make_store: MakeStore) -> 
         assert torch.equal(one["frames"], other["frames"])
 
 
-@pytest.mark.parametrize("kind", ["cooadtr", "grab"])
-def test_where_one_batch_holds_all_nothing_else_is_learnt(make_store: MakeStore, tmp_path: Path, kind: str) -> None:
-    model = {**MODEL, "dropout": 0.0, "input_dropout": 0.0} if kind == "cooadtr" else {"kind": kind, "embed_dim": 16}
-    if kind == "grab":
-        model |= {"dropout": 0.0, "input_dropout": 0.0}
-    results = [
-        train(
-            make_store(f"{flag}.h5"), model, settings(batch_size=20, max_epochs=3, group_by_length=flag),
-            tmp_path / str(flag), progress=False,
+@pytest.mark.parametrize("flag", [False, True])
+def test_every_frame_weighs_the_same_in_an_epoch(make_store: MakeStore, flag: bool) -> None:
+    model = build_model(preset("cooadtr_b1", input_dim=6, num_classes=3, window=8))
+    wanted = settings(batch_size=4, sequence_length=50, group_by_length=flag)
+    data = FeatureDataModule(make_store(splits="tttttttvx"), model=model, sequences=True, settings=wanted)
+    frames = [int((batch["labels"] != NO_LOSS).sum()) for batch in data.train_dataloader()]
+    weights_of = [data.batch_weight(count, len(frames)) for count in frames]
+    if flag:
+        expected = len(frames) / (7 * 80)
+        assert [weight / count for weight, count in zip(weights_of, frames, strict=True)] == pytest.approx(
+            [expected] * len(frames)
         )
-        for flag in (False, True)
-    ]  # fmt: skip
-    plain, grouped = (weights(result) for result in results)
-    for name, tensor in plain.items():
-        torch.testing.assert_close(grouped[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+    else:
+        assert weights_of == [1.0] * len(frames)
+
+
+PLAIN: dict[str, Any] = {"dropout": 0.0, "input_dropout": 0.0}
+
+
+@pytest.mark.parametrize("model", [{**MODEL, **PLAIN}, {"kind": "grab", "embed_dim": 16, **PLAIN}], ids=["b1", "grab"])
+@pytest.mark.parametrize("changes", [{"batch_size": 20}, {"batch_size": 2, "accumulate": 50}], ids=["one", "many"])
+def test_where_a_step_takes_the_whole_epoch_nothing_else_is_learnt(
+    make_store: MakeStore, tmp_path: Path, model: dict[str, Any], changes: dict[str, int]
+) -> None:
+    store, wanted = make_store(), {"max_epochs": 3, "learning_rate": 1e-3}
+    plain = train(store, model, settings(**wanted, batch_size=20), tmp_path / "plain", progress=False)
+    alike = settings(**wanted, **changes, group_by_length=True)
+    grouped = weights(train(store, model, alike, tmp_path / "grouped", progress=False))
+    for name, tensor in weights(plain).items():
+        torch.testing.assert_close(grouped[name], tensor, rtol=1e-4, atol=2e-5, msg=name)
+
+
+def test_a_length_is_wanted_of_every_sample() -> None:
+    with pytest.raises(ValueError, match="2 lengths for 3 samples"):
+        RankBatches(3, batch_size=1, seed=0, epoch=0, lengths=[4, 5])
 
 
 def test_a_killed_run_of_like_lengths_goes_on_exactly(make_store: MakeStore, tmp_path: Path) -> None:
