@@ -63,7 +63,7 @@ test-keras: $(KERAS_STAMP)  ## Run the tests of coadtr.keras on TensorFlow, JAX 
 	    || exit 1; done
 
 test-slow: $(STAMP)  ## Run the slow tests
-	$(BIN)/pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## Check style, formatting and layers
 	$(BIN)/ruff check .

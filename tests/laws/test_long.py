@@ -30,8 +30,19 @@ SCALES = torch.tensor([1.0, 3.0, 10.0, 30.0], dtype=torch.float64)
 OTHERS = int(os.environ.get("COADTR_LAW_STEPS", "600"))
 LENGTHS = {torch.float32: 10_000, torch.float64: OTHERS, torch.bfloat16: OTHERS}
 SLOW_MODEL_LENGTH = 600  # the clip baseline and TRN's reference are slow, and have no ring that wraps
-# Three blocks of sharp queries are off by 1e-4 in float32, in a step as in one pass over the clip.
-LONG_TOLERANCE = {**TOLERANCE, torch.float32: 5e-4}
+# Three blocks of sharp queries are off by 1e-4 in float32, in a step as in one pass over the clip; an answer of 4 to 8
+# is exact to 0.03 in bfloat16, and among hundreds of answers some are off by more than among few.
+LONG_TOLERANCE = {**TOLERANCE, torch.float32: 5e-4, torch.bfloat16: 0.08}
+# CMeRT has four attentions behind one another: its worst answers of 40,000 in float32 are off by 7e-4 from float64, at
+# the start of a stream as at its end, so two ways of computing them are off by twice as much.
+DEEPEST = {"cmert_shallow_normalised": 2e-3}
+
+
+def tolerance_of(subject: Subject, dtype: torch.dtype) -> float:
+    """How far two computations of a long stream may lie apart."""
+    own = DEEPEST.get(str(subject), 0.0) if dtype == torch.float32 else 0.0
+    return max(LONG_TOLERANCE[dtype], own)
+
 
 # After so many frames, ring slots, recycling positions (N or 2N - 1) and look-ahead slots (3) begin anew together.
 PERIOD = math.lcm(WINDOW, 2 * WINDOW - 1, 3)
@@ -107,7 +118,7 @@ def walked(request: pytest.FixtureRequest) -> Walk:
 
 def test_a_long_stream_is_answered_as_the_reference_answers_it(walked: Walk) -> None:
     subject, module, frames = walked.subject, walked.module, reference.array(walked.frames)
-    tolerance = LONG_TOLERANCE[walked.dtype]
+    tolerance = tolerance_of(subject, walked.dtype)
     times = looked_at(walked.length)
     for n, t in enumerate(times):
         rows = range(len(SCALES)) if n >= len(times) - 2 else [n % len(SCALES)]
@@ -142,7 +153,7 @@ def test_a_long_stream_in_chunks_of_random_sizes_is_answered_as_in_single_steps(
     if walked.subject.retroactive:
         pytest.skip("chunks are for layers that answer for the newest frame alone")
     rows = slice(1 if walked.dtype == torch.bfloat16 else None)
-    tolerance = LONG_TOLERANCE[walked.dtype]
+    tolerance = tolerance_of(walked.subject, walked.dtype)
     sizes = np.random.default_rng(7).integers(1, 4 * WINDOW, walked.length).tolist()
     state, start = walked.module.init_state(len(SCALES)), 0
     with torch.no_grad():

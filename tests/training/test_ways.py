@@ -265,17 +265,17 @@ def test_a_compiled_run_learns_what_a_plain_one_learns(make_store: MakeStore, tm
 
 
 @pytest.mark.slow
-def test_compiling_without_a_compiler_ends_in_one_line(
-    make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiling_without_a_compiler_ends_in_one_line(make_store: MakeStore, tmp_path: Path) -> None:
     from torch._inductor import config  # noqa: PLC0415 - slow to import
 
-    monkeypatch.setattr(config.cpp, "cxx", (None, "no-such-compiler"))
-    monkeypatch.setattr(config, "force_disable_caches", True)
     torch._dynamo.reset()
-    with pytest.raises(
-        TrainingError, match=r"^trainer\.compile=true needs a C\+\+ compiler .*: install one, or say"
-    ) as e:
+    # By torch's own patch: after pytest's, the settings would be gone for every compilation that follows.
+    with (
+        config.patch({"cpp.cxx": (None, "no-such-compiler"), "force_disable_caches": True}),
+        pytest.raises(
+            TrainingError, match=r"^trainer\.compile=true needs a C\+\+ compiler .*: install one, or say"
+        ) as e,
+    ):
         train(make_store(), MODEL, settings(compile=True), tmp_path / "run", progress=False)
     assert "\n" not in str(e.value)
 

@@ -8,6 +8,7 @@ import { Timeline } from "./timeline.js";
 import { $, make } from "./words.js";
 
 const PAUSE_MS = 250; // or half a frame: what comes sooner after what was before it had been kept
+const SETTLE_MS = 2000; // after so long, answers that follow closely are those of a fast source
 const QUIET_MS = 3000;
 
 export class View {
@@ -34,7 +35,8 @@ export class View {
 
   // The server greets, for the first time or after a connection was lost.
   hello(model) {
-    Object.assign(this, { settling: !this.own, heard: performance.now() });
+    const now = performance.now();
+    Object.assign(this, { settling: !this.own, heard: now, greeted: now });
     const same = this.model !== null && meaning(this.model) === meaning(model);
     this.model = model;
     if (!same) this.#begin();
@@ -105,7 +107,8 @@ export class View {
 
   // Whether an answer is one of those that the server had kept: they come all at once, what is new comes at its pace.
   #kept(now) {
-    if (now - this.heard > Math.min(PAUSE_MS, 500 / this.model.rate_hz)) this.settling = false;
+    const paused = now - this.heard > Math.min(PAUSE_MS, 500 / this.model.rate_hz);
+    if (paused || now - this.greeted > SETTLE_MS) this.settling = false;
     this.heard = now;
     return this.settling;
   }
